@@ -1,0 +1,97 @@
+"""Query strings with brackets: `a[b][c]=1`, `k[]=x&k[]=y`, `k[0]=x&k[1]=y`, raw or percent-encoded.
+
+The raw query string is read, since API Gateway's parsed form joins repeated keys with commas.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote_plus
+
+from unified_crm.errors import InvalidRequest
+
+MAX_BYTES = 8 * 1024
+MAX_PAIRS = 100
+MAX_DEPTH = 5
+
+_KEY = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`a[b][]=c` as name `a`, path `("b", "")` and value `c`. `path` is None where the brackets do not match."""
+
+    name: str
+    path: tuple[str, ...] | None
+    value: str
+
+
+class Query:
+    """The parameters of one request. Each method raises InvalidRequest naming the parameter that is wrong."""
+
+    def __init__(self, raw: str) -> None:
+        """`raw` is the query string as it was sent, without `?`."""
+        if len(raw.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+            raise InvalidRequest(f"The query string is longer than {MAX_BYTES} bytes")
+        pieces = [piece for piece in raw.split("&") if piece]
+        if len(pieces) > MAX_PAIRS:
+            raise InvalidRequest(f"The query string has more than {MAX_PAIRS} parameters")
+        self.pairs = tuple(_pair(piece) for piece in pieces)
+
+    def text(self, name: str) -> str | None:
+        """A parameter that is given once, without brackets."""
+        found = self._named(name)
+        if not found:
+            return None
+        if len(found) > 1 or found[0].path != ():
+            raise InvalidRequest(f"{name} must be given once, as {name}=…")
+        return found[0].value
+
+    def array(self, name: str) -> list[str]:
+        """A parameter that is given any number of times: comma-separated, with `[]` or with indexes."""
+        plain: list[str] = []
+        indexed: list[tuple[int, str]] = []
+        for pair in self._named(name):
+            match pair.path:
+                case ():
+                    plain += [each.strip() for each in pair.value.split(",") if each.strip()]
+                case ("",):
+                    plain.append(pair.value)
+                case (index,) if re.fullmatch(r"[0-9]{1,4}", index):
+                    indexed.append((int(index), pair.value))
+                case _:
+                    raise InvalidRequest(f"{name} must be a list: {name}[]=… or {name}[0]=…")
+        return plain + [value for _, value in sorted(indexed, key=lambda each: each[0])]
+
+    def nested(self, name: str) -> tuple[tuple[str, str], ...]:
+        """An object, as the (key, value) pairs by which it would be sent on: `name[a][b][]=c` is `("a[b][]", "c")`."""
+        pairs = []
+        for pair in self._named(name):
+            if not pair.path or not pair.path[0]:
+                raise InvalidRequest(f"{name} must be an object: {name}[key]=…")
+            key = pair.path[0] + "".join(f"[{each}]" for each in pair.path[1:])
+            if re.search(r"[\x00\r\n]", key + pair.value):
+                raise InvalidRequest(f"{name} must not hold line breaks")
+            pairs.append((key, pair.value))
+        return tuple(pairs)
+
+    def _named(self, name: str) -> list[Pair]:
+        found = [pair for pair in self.pairs if pair.name == name]
+        if any(pair.path is None for pair in found):
+            raise InvalidRequest(f"{name} has brackets that do not match")
+        return found
+
+
+def _pair(piece: str) -> Pair:
+    raw_key, _, raw_value = piece.partition("=")
+    try:
+        key, value = unquote_plus(raw_key, errors="strict"), unquote_plus(raw_value, errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidRequest("The query string is not UTF-8") from None
+    if key.count("[") > MAX_DEPTH:
+        raise InvalidRequest(f"{key.partition('[')[0]} is nested deeper than {MAX_DEPTH}")
+    found = _KEY.fullmatch(key)
+    if found is None:
+        return Pair(key.partition("[")[0], None, value)
+    return Pair(found[1], tuple(re.findall(r"\[([^\[\]]*)\]", found[2])), value)

@@ -1,0 +1,150 @@
+"""Integrated accounts: from an id and a tenant to a provider, its credentials and settings.
+
+One secret per account in AWS Secrets Manager, named `{prefix}/accounts/{integrated_account_id}`:
+
+    {"provider": "close", "tenant": "acme", "credentials": {"type": "api_key", "api_key": "…"}, "settings": {}}
+
+The prefix is the environment variable ACCOUNTS_SECRET_PREFIX. PROVIDER_BASE_URLS, a JSON object of provider to origin,
+sends a provider's calls elsewhere (a simulator, a recording proxy): scheme, host and port change, paths stay.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from unified_crm import providers
+from unified_crm.credentials import Credentials, secrets_in
+from unified_crm.errors import AccountUnusable, CredentialsUnavailable, InternalError, NotFound
+from unified_crm.provider import Provider
+from unified_crm.transport import Observe, Transport
+
+CACHE_SECONDS = 60
+"""How long a secret that was read is used again: short, so that a changed credential is soon the one in use."""
+_CACHED_SECRETS = 1000
+_ABSENT = frozenset({"ResourceNotFoundException", "InvalidRequestException", "ValidationException"})
+"""Secrets Manager's answers for a secret that is not there, is being deleted, or has no name that could be one."""
+
+
+class _Stored(BaseModel):
+    """An account's secret."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    provider: str
+    tenant: str = Field(min_length=1)
+    credentials: Credentials
+    settings: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Account:
+    """An integrated account, ready to be used."""
+
+    id: str
+    tenant: str
+    provider: Provider
+    credentials: Credentials
+    settings: dict[str, Any]
+
+    def transport(self, observe: Observe = lambda _: None) -> Transport:
+        """A transport that speaks to the account's provider with its credentials."""
+        authenticate = self.provider.auth[self.credentials.type]
+        return Transport(
+            base_url(self.provider),
+            authenticate(self.credentials),
+            secrets_in(self.credentials),
+            self.provider.label,
+            observe,
+        )
+
+
+def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> Account:
+    """The account `account_id` of `tenant`. `allowed` are the only ids that the caller's token may use, if given.
+
+    Raises NotFound where there is none for this caller (the same for an account of another tenant, which must look as
+    if it did not exist), AccountUnusable where what is stored cannot be used, CredentialsUnavailable where Secrets
+    Manager does not answer.
+    """
+    absent = NotFound(f"No integrated account {account_id}")
+    if allowed is not None and account_id not in allowed:
+        raise absent
+    text = _read_secret(account_id, absent)
+    try:
+        stored = _Stored.model_validate_json(text)
+    except ValidationError as error:
+        where = "; ".join(".".join(map(str, each["loc"])) or "the whole" for each in error.errors(include_input=False))
+        raise AccountUnusable(f"What is stored for integrated account {account_id} is malformed: {where}") from None
+    if stored.tenant != tenant:
+        raise absent
+    try:
+        provider = providers.load(stored.provider)
+    except LookupError:
+        raise AccountUnusable(f"Integrated account {account_id} names an unknown provider") from None
+    if stored.credentials.type not in provider.auth:
+        raise AccountUnusable(
+            f"{provider.label} takes credentials of type {' or '.join(provider.auth)}, "
+            f"and integrated account {account_id} has {stored.credentials.type}"
+        )
+    return Account(account_id, tenant, provider, stored.credentials, stored.settings)
+
+
+def base_url(provider: Provider) -> str:
+    """The provider's base URL, at the origin that PROVIDER_BASE_URLS gives for it, if any."""
+    origin = _origins(os.environ.get("PROVIDER_BASE_URLS") or "{}").get(provider.name)
+    if origin is None:
+        return provider.base_url
+    target, own = urlsplit(origin), urlsplit(provider.base_url)
+    return urlunsplit((target.scheme, target.netloc, own.path, "", ""))
+
+
+@cache
+def _origins(text: str) -> dict[str, str]:
+    try:
+        origins = json.loads(text)
+        usable = all(urlsplit(each).scheme in ("http", "https") and urlsplit(each).netloc for each in origins.values())
+    except (ValueError, AttributeError, TypeError):
+        usable = False
+    if not usable:
+        raise InternalError("PROVIDER_BASE_URLS must be a JSON object of provider name to origin")
+    return dict(origins)
+
+
+def _read_secret(account_id: str, absent: NotFound) -> str | bytes:
+    secrets = _secrets()
+    if len(secrets.store) > _CACHED_SECRETS:
+        secrets.store.clear()
+    try:
+        value = secrets.get(
+            f"{os.environ.get('ACCOUNTS_SECRET_PREFIX', 'unified-crm')}/accounts/{account_id}", max_age=CACHE_SECONDS
+        )
+    except GetParameterError as error:
+        cause = error.__context__
+        if isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _ABSENT:
+            raise absent from None
+        raise CredentialsUnavailable(
+            "The account's credentials could not be read just now; nothing was sent to the provider.",
+            headers={"retry-after": "1"},
+        ) from error
+    return value if isinstance(value, str | bytes) else ""
+
+
+def _new_secrets() -> SecretsProvider:
+    # Its defaults wait a minute for a connection, longer than the function may live.
+    config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
+    return SecretsProvider(boto_config=config)
+
+
+_secrets: Callable[[], SecretsProvider] = cache(_new_secrets)
+"""Made at the first use: an import must not need AWS."""

@@ -1,0 +1,92 @@
+"""Finds out whether a create whose answer was lost happened all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from time import monotonic
+from typing import Any, Protocol
+
+from unified_crm.errors import OutcomeUnknown, ProviderError, RemoteError
+from unified_crm.mapping import Table
+from unified_crm.provider import Call, Flow, Record, Request
+
+_CLOCK_SLACK = timedelta(seconds=2)
+"""`Date` counts whole seconds, and a provider's own clocks differ a little."""
+
+
+class Asker(Protocol):
+    """What can read at the provider, in the time that is kept back for it."""
+
+    def ask(self, flow: Flow) -> tuple[Any, Mapping[str, str]]:
+        """A read flow's result, and the headers of its last reply."""
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, if there is then still time for a call; whether there was."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """Looks through what there is, by the provider's list flow, for what the lost create made.
+
+    Ours is a pipeline of the name that was sent, that came into being since, and whose stages are the asked-for ones
+    or none yet. Found once, it is adopted. No pipeline of that name at all: it did not happen. Anything else: nobody
+    can tell.
+    """
+
+    list: Callable[[Call], Flow]
+    call: Call
+    table: Table
+
+    def find(self, run: Asker, request: Request, error: ProviderError, started: float) -> Record:
+        """The record that the lost create made. Raises `error` where it made none, else OutcomeUnknown."""
+        sent = self.table.to_unified(request.json)
+        # Where the provider did answer, it is done with the request; where it did not, it may be at it still.
+        for pause in (0.0,) if isinstance(error, RemoteError) else (0.0, 1.0):
+            if pause and not run.wait(pause):
+                break
+            try:
+                records, headers = run.ask(self.list(self.call))
+            except ProviderError as other:
+                raise _unknown(error, f"looking for it failed: {other.message}") from error
+            since = _provider_time(headers) - timedelta(seconds=monotonic() - started) - _CLOCK_SLACK
+            named = [each for each in records if self.table.to_unified(each)["name"] == sent["name"]]
+            ours = [each for each in named if self._is_ours(each, sent, since)]
+            if len(ours) == 1:
+                adopted: Record = ours[0]
+                return adopted
+            if len(ours) > 1 or any(self._age_unknown(each) for each in named):
+                raise _unknown(error, "a pipeline of this name is there and cannot be told from one made by others")
+        raise error
+
+    def _is_ours(self, record: Record, sent: Mapping[str, Any], since: datetime) -> bool:
+        found = self.table.to_unified(record)
+        names = [stage["name"] for stage in found.get("stages") or []]
+        created = found.get("created_at")
+        return (
+            created is not None
+            and datetime.fromisoformat(created) >= since
+            and names in ([], [stage["name"] for stage in sent.get("stages") or []])
+        )
+
+    def _age_unknown(self, record: Record) -> bool:
+        return self.table.to_unified(record).get("created_at") is None
+
+
+def _unknown(error: ProviderError, why: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"{error.message} Whether the pipeline was created is not known: {why}. "
+        "List the pipelines before sending this again.",
+        details=error.details,
+        insight=error.insight,
+    )
+
+
+def _provider_time(headers: Mapping[str, str]) -> datetime:
+    """The provider's clock by its `Date`, so that no two clocks are compared; ours where it has none."""
+    try:
+        return parsedate_to_datetime(headers["date"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        return datetime.now(UTC)

@@ -1,0 +1,220 @@
+"""Field tables: one row for each unified field, read in both directions.
+
+    STAGE = Table(
+        Field("id", read_only=True),
+        Field("name", "label", required=True),
+        Field("status", "type", values={"active": "active", "won": "won", "lost": "lost"}),
+    )
+
+`to_unified` is lenient: a value that it does not understand is null, and the caller still has `remote_data`. `check`
+is strict: what cannot be said is refused before any call is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from unified_crm.errors import InvalidRequest, Unsupported
+
+Values = Mapping[str, Any]
+Warnings = list[dict[str, str]]
+"""`truto_warnings`: [{"field": …, "message": …}]."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One unified field and where the provider keeps it.
+
+    `remote` is a dotted path in the provider's record, `unified` where None. `required`: the provider refuses to
+    create without it. `read_only`: it can be read and not written. `values` is an enumeration, {unified: provider's};
+    a provider's value of None writes nothing. `read` and `write` convert one value; `read` wins over `values`. `each`
+    is the table of a list's items.
+    """
+
+    unified: str
+    remote: str | None = None
+    required: bool = False
+    read_only: bool = False
+    values: Mapping[str, Any] | None = None
+    read: Callable[[Any], Any] | None = None
+    write: Callable[[Any], Any] | None = None
+    each: Table | None = None
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """Where the provider keeps it, key by key."""
+        return tuple((self.remote or self.unified).split("."))
+
+    def to_unified(self, record: Values) -> Any:
+        """The unified value in a provider's record, None where there is none."""
+        value = _get(record, self.path)
+        if self.each:
+            return self.each.list_to_unified(value if isinstance(value, list) else [])
+        if self.read:
+            return self.read(value)
+        if self.values is not None:
+            return next((unified for unified, remote in self.values.items() if remote == value), None)
+        return value
+
+    def to_remote(self, value: Any) -> Any:
+        """The provider's value for a unified one, None where nothing is to be written."""
+        if self.each:
+            return self.each.list_to_remote(value)
+        if self.values is not None:
+            return self.values[value]
+        return self.write(value) if self.write else value
+
+
+class Table:
+    """The fields of one resource at one provider. `order` is the key by which a list of its records is sorted."""
+
+    def __init__(self, *fields: Field, order: Callable[[Values], Any] | None = None) -> None:
+        self.fields = fields
+        self.order = order
+        self._by_name = {each.unified: each for each in fields}
+
+    def __iter__(self) -> Iterator[Field]:
+        return iter(self.fields)
+
+    def __contains__(self, unified: str) -> bool:
+        return unified in self._by_name
+
+    def __getitem__(self, unified: str) -> Field:
+        return self._by_name[unified]
+
+    def to_unified(self, record: Values) -> dict[str, Any]:
+        """A provider's record as a unified one; the fields that this provider does not have are left out."""
+        return {each.unified: each.to_unified(record) for each in self.fields}
+
+    def sorted(self, records: list[Any]) -> list[Values]:
+        """A provider's list in its true order. What is no record is left out."""
+        found = [each for each in records if isinstance(each, Mapping)]
+        return sorted(found, key=self.order) if self.order else found
+
+    def list_to_unified(self, records: list[Any]) -> list[dict[str, Any]]:
+        """A provider's list as unified records in their true order; `position` is the place in it, from 0."""
+        return [{**self.to_unified(each), "position": index} for index, each in enumerate(self.sorted(records))]
+
+    def to_remote(self, values: Values) -> dict[str, Any]:
+        """Unified values as a body for the provider. `values` must have passed `check`."""
+        body: dict[str, Any] = {}
+        for each in self.fields:
+            value = values.get(each.unified)
+            if value is None or each.read_only:
+                continue
+            remote = each.to_remote(value)
+            if remote is not None:
+                _put(body, each.path, remote)
+        return body
+
+    def item_to_remote(self, values: Values) -> dict[str, Any]:
+        """As `to_remote`, with the values' own `remote_data` merged in last."""
+        merged: dict[str, Any] = merge(self.to_remote(values), values.get("remote_data") or {})
+        return merged
+
+    def list_to_remote(self, items: list[Values]) -> list[dict[str, Any]]:
+        """Unified list items as the provider's, each with its place in the list as `position`."""
+        return [self.item_to_remote({**each, "position": index}) for index, each in enumerate(items)]
+
+    def check(self, values: Values, label: str, *, skip: bool = False) -> tuple[dict[str, Any], Warnings]:
+        """What of `values` the provider called `label` can be told, and a warning for each field that was left out.
+
+        Raises Unsupported for the first field that the provider cannot express (unless `skip`), and InvalidRequest
+        naming every field that the provider requires and neither `values` nor its `remote_data` has.
+        """
+        warnings: Warnings = []
+        missing: list[str] = []
+        kept = self._check(values, "", label, skip, warnings, missing)
+        if missing:
+            verb = "is" if len(missing) == 1 else "are"
+            raise InvalidRequest(
+                f"{', '.join(missing)} {verb} required by {label}",
+                insight={
+                    "missing_required_body_fields": {
+                        "description": f"{label} cannot create it without these fields.",
+                        "value": missing,
+                    }
+                },
+            )
+        return kept, warnings
+
+    def _check(
+        self, values: Values, prefix: str, label: str, skip: bool, warnings: Warnings, missing: list[str]
+    ) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for name, value in values.items():
+            if value is None or name == "remote_data":
+                kept[name] = value
+                continue
+            row = self._by_name.get(name)
+            problem = _problem(row, value, label)
+            if problem is None:
+                kept[name] = value
+                if row and row.each:
+                    kept[name] = [
+                        row.each._check(item, f"{prefix}{name}[{index}].", label, skip, warnings, missing)
+                        for index, item in enumerate(value)
+                    ]
+            elif skip:
+                warnings.append({"field": prefix + name, "message": f"{problem}; it was left out"})
+            else:
+                raise Unsupported(f"{prefix}{name}: {problem}")
+        extra = values.get("remote_data") or {}
+        missing += [
+            prefix + row.unified
+            for row in self.fields
+            if row.required and kept.get(row.unified) in (None, []) and _get(extra, row.path) is None
+        ]
+        return kept
+
+
+def _problem(row: Field | None, value: Any, label: str) -> str | None:
+    if row is None:
+        return f"{label} has no such field"
+    if row.read_only:
+        return f"{label} does not let it be written"
+    if row.values is not None and value not in row.values:
+        return f"{label} cannot express {value!r}, only {', '.join(map(repr, row.values))}"
+    return None
+
+
+def merge(base: Any, extra: Any) -> Any:
+    """`extra` laid over `base`: objects deeply, everything else, lists too, replaced. Changes neither."""
+    if not (isinstance(base, Mapping) and isinstance(extra, Mapping)):
+        return extra
+    return {**base, **{key: merge(base[key], value) if key in base else value for key, value in extra.items()}}
+
+
+def timestamp(value: Any) -> str | None:
+    """A provider's ISO 8601 time as RFC 3339 in UTC with `Z`. One without a zone is UTC already.
+
+    None for what is no time, and for the epoch's zero, with which providers say that they do not know.
+    """
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    if time.timestamp() == 0:
+        return None
+    precision = "seconds" if not time.microsecond else "microseconds" if time.microsecond % 1000 else "milliseconds"
+    return time.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _get(record: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        if not isinstance(record, Mapping):
+            return None
+        record = record.get(key)
+    return record
+
+
+def _put(body: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        body = body.setdefault(key, {})
+    body[path[-1]] = value

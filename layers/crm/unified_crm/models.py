@@ -1,0 +1,99 @@
+"""The unified contract: what a caller may write, and every field that an answer can have.
+
+After Truto's unified CRM API, https://truto.one/docs/unified-apis/unified-crm-api. Unknown fields are refused: a typing
+error must not vanish.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from unified_crm.errors import InvalidRequest
+
+Status = Literal["active", "won", "lost", "closed"]
+RemoteData = dict[str, Any]
+
+
+def path_segment(value: str) -> str:
+    """`value`, if it can be one segment of a provider's path: no separators, control characters or their encodings.
+
+    Raises ValueError otherwise.
+    """
+    if value in ("", ".", "..") or re.search(r"[/\\?#]|%[0-9A-Fa-f]{2}", value):
+        raise ValueError("must be one path segment")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise ValueError("must not hold control characters")
+    return value
+
+
+Entity = Annotated[str, AfterValidator(path_segment)]
+
+
+class _Write(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class StageInPipelineWrite(_Write):
+    """A stage, written along with its pipeline. `remote_data` is merged into the provider's body of this stage."""
+
+    name: str | None = None
+    status: Status | None = None
+    remote_data: RemoteData | None = None
+
+
+class PipelineWrite(_Write):
+    """A pipeline to create. What else is required depends on the provider."""
+
+    name: str | None = None
+    entity: Entity | None = None
+    stages: list[StageInPipelineWrite] | None = None
+    remote_data: RemoteData | None = None
+
+
+class Reference(BaseModel):
+    """Another resource, by its id."""
+
+    id: str
+
+
+class StageInPipeline(BaseModel):
+    """A stage, read along with its pipeline. Times are RFC 3339 in UTC."""
+
+    id: str
+    name: str | None
+    position: int
+    status: Status | None
+    pipeline: Reference
+    created_at: str | None
+    updated_at: str | None
+
+
+class Pipeline(BaseModel):
+    """A pipeline, as it is read. Times are RFC 3339 in UTC."""
+
+    id: str
+    name: str | None
+    entity: str
+    stages: list[StageInPipeline]
+    created_at: str | None
+    updated_at: str | None
+
+
+def parse_pipeline(body: Any) -> PipelineWrite:
+    """A request's body as a pipeline to write. Raises InvalidRequest naming each field that is wrong."""
+    try:
+        return PipelineWrite.model_validate(body)
+    except ValidationError as error:
+        found = [_sentence(each["loc"], each["type"], each["msg"]) for each in error.errors(include_url=False)]
+        raise InvalidRequest("; ".join(found)) from None
+
+
+def _sentence(where: tuple[int | str, ...], kind: str, text: str) -> str:
+    name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where).lstrip(".") or "The body"
+    if kind == "extra_forbidden":
+        return f"{name} is not a known field"
+    return f"{name}: {text.removeprefix('Value error, ')}"

@@ -1,0 +1,221 @@
+"""What a provider declares. A provider is one file in `providers/`: links, enumerations, field tables, short flows.
+
+A **flow** is a generator. It yields the `Request`s that it wants sent, in order, and is handed the `Reply` to each; an
+error is thrown into it where it yielded. It returns the provider's record of what stands there now. It does no I/O:
+
+    def create(call: Call) -> Flow:
+        reply = yield Request("POST", "/pipelines", json=PIPELINE.to_remote(call.values), main=True)
+        return reply.object()
+
+Everything hard is the engine's: sending, deadlines, clean-up, telling what happened.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+from unified_crm.credentials import ApiKey, Bearer, OAuth2
+from unified_crm.errors import ProviderBadReply
+from unified_crm.mapping import Table
+
+Record = dict[str, Any]
+"""One thing as the provider shows it."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A provider's answer. Header names are in lower case; no credential is left in `body`."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @cached_property
+    def json(self) -> Any:
+        """The body read as JSON. Raises ProviderBadReply where it is none."""
+        try:
+            return json.loads(self.body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise ProviderBadReply(f"The provider answered {self.status} with a body that is not JSON.") from error
+
+    def content(self) -> Any:
+        """The body as JSON, else as text: what a caller sees as `raw`."""
+        try:
+            return self.json
+        except ProviderBadReply:
+            return self.body.decode("utf-8", "replace")
+
+    def object(self, *path: str) -> Record:
+        """The JSON object at `path`. Raises ProviderBadReply where there is none."""
+        found: Record = _expect(self._at(path), dict)
+        return found
+
+    def records(self, *path: str) -> list[Record]:
+        """The list of JSON objects at `path`. Raises ProviderBadReply where there is none."""
+        return [_expect(each, dict) for each in _expect(self._at(path), list)]
+
+    def _at(self, path: tuple[str, ...]) -> Any:
+        value = self.json
+        for key in path:
+            value = _expect(value, dict).get(key)
+        return value
+
+
+def _expect(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise ProviderBadReply(
+            f"The provider's answer holds {type(value).__name__} where {kind.__name__} was expected."
+        )
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How to take back what a step created: `flow` makes a new flow that deletes it, and may be called again.
+
+    `resource`, `id` and `name` tell the caller what was left behind if that fails. A 404 while undoing means that it
+    is gone already.
+    """
+
+    resource: str
+    id: str
+    name: str | None
+    flow: Callable[[], Flow]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call to the provider.
+
+    `path` begins with `/`, stands below the provider's base URL and is percent-encoded (see `segment`). `main` marks
+    the call to which a caller's `remote_query` and `remote_data` belong. `undo` tells from the reply what was created
+    and how to delete it. With `fallback`, a read that fails is no error: the flow goes on with that record.
+    """
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    json: Any = None
+    main: bool = False
+    undo: Callable[[Reply], Undo] | None = None
+    fallback: Any = None
+
+
+Flow = Generator[Request, Reply, Any]
+
+
+def segment(value: str) -> str:
+    """`value` as one percent-encoded path segment."""
+    return quote(value, safe="")
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a flow works from. `entity` is the provider's own name of the object type; `values` are unified fields."""
+
+    entity: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    id: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A unified resource at this provider: its field table for an object type, and a flow for each verb it has."""
+
+    table: Callable[[str], Table]
+    create: Callable[[Call], Flow] | None = None
+    list: Callable[[Call], Flow] | None = None
+
+
+@dataclass(frozen=True)
+class Entities:
+    """Which object types have pipelines: {unified name: the provider's}. `others`: any further one, by its own name."""
+
+    names: Mapping[str, str]
+    others: bool = False
+
+    def to_remote(self, unified: str) -> str | None:
+        """The provider's name of a unified entity, None where it has no pipelines for it."""
+        return self.names.get(unified, unified if self.others else None)
+
+    def to_unified(self, remote: str) -> str:
+        """The unified name of a provider's object type."""
+        return next((unified for unified, name in self.names.items() if name == remote), remote)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an error of the provider's means: the first rule that fits decides.
+
+    `code` is one of `errors.REMOTE_CODES`. `text` is a regular expression, looked for in the reply's body without
+    regard to case; None fits every body.
+    """
+
+    code: str
+    status: int
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """How a provider tells of its rate limit.
+
+    `limit` (calls) in `window` (seconds) is its documented measure, said where an answer does not tell. The names of
+    its own headers, beside the common forms that are always read: `limit_header`, `remaining_header`, and
+    `window_ms_header` (milliseconds). `wait` tells the seconds to wait from a 429 that has no Retry-After.
+    """
+
+    limit: int
+    window: int
+    limit_header: str = "x-ratelimit-limit"
+    remaining_header: str = "x-ratelimit-remaining"
+    window_ms_header: str | None = None
+    wait: Callable[[Reply], int | None] = lambda _: None
+
+
+Authenticate = Callable[[Any], Mapping[str, str]]
+"""Credentials to the headers that carry them."""
+
+
+def basic_key(credentials: ApiKey) -> Mapping[str, str]:
+    """HTTP Basic with the API key as the user name and no password."""
+    return {"authorization": "Basic " + b64encode(f"{credentials.api_key.get_secret_value()}:".encode()).decode()}
+
+
+def bearer(credentials: Bearer | OAuth2) -> Mapping[str, str]:
+    """`Authorization: Bearer` with a token of either kind."""
+    token = credentials.token if isinstance(credentials, Bearer) else credentials.access_token
+    return {"authorization": "Bearer " + token.get_secret_value()}
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A CRM, as its file declares it.
+
+    `base_url` is https and has no trailing slash. `auth` tells, for each type of credentials that the provider takes,
+    the headers that carry them. `query_credentials` are query parameters by which the provider would take a
+    credential: a caller may not send them. `scopes` reads from an error's body which scopes are missing.
+    """
+
+    name: str
+    label: str
+    docs: tuple[str, ...]
+    base_url: str
+    auth: Mapping[str, Authenticate]
+    entities: Entities
+    pipelines: Resource
+    errors: tuple[Rule, ...]
+    rate_limit: RateLimit
+    query_credentials: frozenset[str] = frozenset()
+    scopes: Callable[[Any], list[str]] = lambda _: []

@@ -1,0 +1,84 @@
+"""What a provider's error means: its reply, read by the rules in its file, as a `RemoteError`."""
+
+from __future__ import annotations
+
+import http.client
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from unified_crm import rate_limits
+from unified_crm.errors import RemoteError
+from unified_crm.provider import Provider, Reply
+
+_MEANING = {
+    400: "invalid",
+    401: "needs_reauth",
+    403: "forbidden",
+    404: "not_found",
+    409: "duplicate",
+    422: "invalid",
+    429: "rate_limited",
+}
+"""What a status means where no rule of the provider's says more."""
+
+
+def explain(provider: Provider, reply: Reply) -> RemoteError:
+    """The error that `reply`, whose status is 4xx or 5xx, is to a caller."""
+    body = reply.content()
+    code = _code(provider, reply)
+    message = (
+        _message(body)
+        or f"{provider.label} answered {reply.status} {http.client.responses.get(reply.status, '')}".rstrip()
+    )
+    insight: dict[str, dict[str, Any]] = {
+        "remote_error": {
+            "description": f"{provider.label} answered with this error.",
+            "value": {"provider": provider.name, "status": reply.status},
+        }
+    }
+    headers: Mapping[str, str] = {}
+    if code == "rate_limited":
+        headers = rate_limits.headers(reply, provider.rate_limit)
+        insight["rate_limit_error"] = {
+            "description": f"{provider.label} wants fewer calls. Seconds to wait:",
+            "value": int(headers["retry-after"]),
+        }
+    if code in ("missing_scope", "forbidden"):
+        insight["forbidden_error"] = {
+            "description": f"The account's credentials do not allow this at {provider.label}.",
+            "value": {"missing_scopes": provider.scopes(body)},
+        }
+    return RemoteError(message, code=code, remote_status=reply.status, body=body, insight=insight, headers=headers)
+
+
+def _code(provider: Provider, reply: Reply) -> str:
+    text = reply.body.decode("utf-8", "replace")
+    for rule in provider.errors:
+        if rule.status == reply.status and (rule.text is None or re.search(rule.text, text, re.IGNORECASE)):
+            return rule.code
+    return _MEANING.get(reply.status, "remote_error")
+
+
+def _message(body: Any) -> str | None:
+    """The sentence in a provider's error body. A text that is a page, and not a sentence, is none."""
+    if isinstance(body, str) and (len(body) > 300 or "<" in body):
+        return None
+    return message_of(body)
+
+
+def message_of(body: Any) -> str | None:
+    """The first sentence in what a provider's JSON error body holds, wherever providers put it."""
+    if isinstance(body, str):
+        return body.strip() or None
+    if isinstance(body, list):
+        return next((found for each in body if (found := message_of(each))), None)
+    if not isinstance(body, Mapping):
+        return None
+    for key in ("message", "error", "error_description", "title", "detail"):
+        if (value := body.get(key)) and (found := message_of(value)):
+            return found
+    fields = body.get("field-errors")
+    if isinstance(fields, Mapping) and fields:
+        return "; ".join(f"{name}: {message_of(value) or value}" for name, value in fields.items())
+    return message_of(body.get("errors"))

@@ -1,0 +1,236 @@
+"""The one place that sends bytes: one connection pool, deadlines that hold, redaction.
+
+Nothing is sent a second time here, no redirect is followed, and what comes back is bounded in size and time. A fault
+of the network becomes a `ProviderError` that says whether the provider may have acted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import ssl
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+from urllib3 import exceptions
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util import Timeout
+
+from unified_crm.deadline import Deadline
+from unified_crm.errors import ProviderBadReply, ProviderError, ProviderTimeout, ProviderUnreachable
+from unified_crm.provider import Reply, Request
+
+CONNECT_SECONDS = 3.0
+READ_SECONDS = 10.0
+MAX_REPLY_BYTES = 20 * 1024 * 1024
+"""A thousand pipelines of a hundred stages are some 20 MB; a Lambda function may answer 6 MB."""
+_CHUNK_BYTES = 256 * 1024
+_REDACTED = b"[redacted]"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What is known of one call when it has ended: for logs and metrics. `status` is None where no answer came."""
+
+    method: str
+    path: str
+    status: int | None
+    seconds: float
+    error: str | None
+
+
+Observe = Callable[[Exchange], None]
+
+
+class Transport:
+    """Sends the requests of one account to its provider's origin.
+
+    `headers` carry its credentials; `secrets` are the texts that must never come back out of a reply.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        secrets: Iterable[str],
+        label: str,
+        observe: Observe = lambda _: None,
+    ) -> None:
+        self._base_url = base_url
+        self._headers = {"accept": "application/json", "user-agent": "unified-crm", **headers}
+        self._redactions = _redactions(secrets)
+        self._label = label
+        self._observe = observe
+
+    def send(self, request: Request, deadline: Deadline) -> Reply:
+        """Send `request` once and give the whole reply, whatever its status. Raises ProviderError."""
+        started = monotonic()
+        status, error = None, None
+        try:
+            reply = self._send(request, deadline)
+            status = reply.status
+        except ProviderError as failure:
+            error = failure.code
+            raise
+        finally:
+            self._observe(Exchange(request.method, request.path, status, monotonic() - started, error))
+        return reply
+
+    def _send(self, request: Request, deadline: Deadline) -> Reply:
+        left = deadline.left()
+        if left <= 0:
+            raise ProviderTimeout(f"There was no time left to call {self._label}.", may_have_acted=False)
+        url = self._base_url + request.path
+        if request.query:
+            url += "?" + urlencode(request.query, quote_via=quote)
+        headers, body = self._headers, None
+        if request.json is not None:
+            headers = {**headers, "content-type": "application/json"}
+            body = json.dumps(request.json, separators=(",", ":"), allow_nan=False).encode()
+        try:
+            response = _POOL.urlopen(
+                request.method,
+                url,
+                body=body,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                timeout=Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left)),
+            )
+            content = self._read(response)
+        except exceptions.HTTPError as error:
+            raise self._explain(error) from error
+        if 300 <= response.status < 400:
+            raise ProviderBadReply(
+                f"{self._label} answered with a redirect ({response.status}), which is not followed.",
+                may_have_acted=False,
+            )
+        for secret in self._redactions:
+            content = content.replace(secret, _REDACTED)
+        return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+
+    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        chunks, size = [], 0
+        try:
+            for chunk in response.stream(_CHUNK_BYTES):
+                size += len(chunk)
+                if size > MAX_REPLY_BYTES:
+                    raise ProviderBadReply(f"{self._label}'s answer is larger than {MAX_REPLY_BYTES} bytes.")
+                chunks.append(chunk)
+        except BaseException:
+            response.close()
+            raise
+        response.release_conn()
+        return b"".join(chunks)
+
+    def _explain(self, error: exceptions.HTTPError) -> ProviderError:
+        if isinstance(error, exceptions.ConnectTimeoutError | exceptions.NewConnectionError):
+            return ProviderUnreachable(f"{self._label} could not be reached; nothing was sent.")
+        if isinstance(error, exceptions.ReadTimeoutError):
+            return ProviderTimeout(f"{self._label} did not answer in time.")
+        return ProviderBadReply(f"{self._label} closed the connection before its answer was complete.")
+
+
+def _redactions(secrets: Iterable[str]) -> tuple[bytes, ...]:
+    """The bytes by which a reply could hold a secret: as it is, as JSON writes it, as HTTP Basic writes it.
+
+    Texts under six letters are no secrets, and to take them out would spoil every reply.
+    """
+    found: set[bytes] = set()
+    for secret in secrets:
+        if len(secret) < 6:
+            continue
+        basic = b64encode(f"{secret}:".encode())
+        found |= {secret.encode(), json.dumps(secret)[1:-1].encode(), basic}
+    return tuple(sorted(found, key=len, reverse=True))
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads from a socket until a moment, however slowly the bytes come."""
+
+    def __init__(self, sock: _TimedSocket) -> None:
+        super().__init__()
+        self._sock = sock
+        self._raw = sock.sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.await_turn()
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedSocket:
+    """A socket whose `settimeout` sets when reading must be over, where a socket's own bounds each single read.
+
+    urllib3 sets it once before it waits for an answer. Without this, a provider that sends a byte every few seconds
+    keeps a function until Lambda kills it, and then nobody is told anything.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self._end: float | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sock, name)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._end = None if seconds is None else monotonic() + seconds
+        self.sock.settimeout(seconds)
+
+    def await_turn(self) -> None:
+        if self._end is not None:
+            left = self._end - monotonic()
+            if left <= 0:
+                raise TimeoutError("timed out")
+            self.sock.settimeout(left)
+
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self))
+
+
+class _Connection(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _TimedSocket(self.sock)
+
+
+class _TlsConnection(HTTPSConnection):
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:  # a handshake that fails or hangs: before the request, unlike the same error later
+            raise exceptions.NewConnectionError(self, f"TLS handshake failed: {error}") from error
+        self.sock = _TimedSocket(self.sock)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+def _new_pool() -> urllib3.PoolManager:
+    pool = urllib3.PoolManager(
+        num_pools=20, maxsize=20, cert_reqs="CERT_REQUIRED", ssl_minimum_version=ssl.TLSVersion.TLSv1_2
+    )
+    pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    return pool
+
+
+_POOL = _new_pool()
