@@ -129,7 +129,7 @@ def _observe() -> Observe:
 def _answer(error: UnifiedError) -> Response[str]:
     """The envelope of an error, and its line in the log."""
     level = logger.error if error.status >= 500 else logger.info
-    level(error.message, code=error.code, status=error.status, exc_info=error.status == 500)
+    level(error.message, code=error.code, status=error.status, exc_info=error.status >= 500)
     return response.error(error, _request_id())
 
 

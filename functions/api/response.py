@@ -55,6 +55,6 @@ def _json(status: int, body: Any, headers: dict[str, str]) -> Response[str]:
     return Response(
         status_code=status,
         content_type="application/json",
-        body=json.dumps(body, separators=(",", ":"), ensure_ascii=False),
+        body=json.dumps(body, separators=(",", ":")),
         headers=dict(headers),
     )

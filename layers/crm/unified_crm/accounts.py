@@ -45,7 +45,7 @@ class _Stored(BaseModel):
     provider: str
     tenant: str = Field(min_length=1)
     credentials: Credentials
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> 
             f"{provider.label} takes credentials of type {' or '.join(provider.auth)}, "
             f"and integrated account {account_id} has {stored.credentials.type}"
         )
-    return Account(account_id, tenant, provider, stored.credentials, stored.settings)
+    return Account(account_id, tenant, provider, stored.credentials, stored.settings or {})
 
 
 def base_url(provider: Provider) -> str:

@@ -20,7 +20,7 @@ Secret = Annotated[SecretStr, AfterValidator(_sendable)]
 
 
 class _Credentials(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
 
 class ApiKey(_Credentials):

@@ -23,9 +23,9 @@ from unified_crm.errors import (
     Unsupported,
 )
 from unified_crm.lost_answer import Search
-from unified_crm.mapping import Table, Warnings, merge
+from unified_crm.mapping import Warnings, merge
 from unified_crm.models import Pipeline
-from unified_crm.provider import Call, Flow, Record, Reply, Request, Undo
+from unified_crm.provider import Call, Flow, Provider, Record, Reply, Request, Undo
 from unified_crm.transport import Observe
 
 RESERVE_SECONDS = 8.0
@@ -83,7 +83,7 @@ def create_pipeline(
     look = resource.list and Search(resource.list, call, table)
     run = _Run(account, options, deadline, observe, look)
     record = run.drive(resource.create(call))
-    unified = _pipeline(table, record, provider.entities.to_unified(entity))
+    unified = pipeline_to_unified(provider, entity, record)
     return Result(unified, record, run.raw, [*warnings, *more], "adopted" if run.adopted else "created")
 
 
@@ -107,8 +107,10 @@ def _refuse_credentials(names: frozenset[str], query: tuple[tuple[str, str], ...
             raise InvalidRequest(f"remote_query[{key}]: {label} would take it for a credential")
 
 
-def _pipeline(table: Table, record: Record, entity: str) -> dict[str, Any]:
-    unified = {**table.to_unified(record), "entity": entity}
+def pipeline_to_unified(provider: Provider, entity: str, record: Record) -> dict[str, Any]:
+    """A provider's pipeline as the unified one, the fields that the provider has, in the contract's order."""
+    found = provider.pipelines.table(entity).to_unified(record)
+    unified = {**found, "entity": provider.entities.to_unified(entity)}
     unified["stages"] = [{**stage, "pipeline": {"id": unified["id"]}} for stage in unified.get("stages") or []]
     return {name: unified[name] for name in Pipeline.model_fields if name in unified}
 

@@ -29,9 +29,9 @@ class Field:
     """One unified field and where the provider keeps it.
 
     `remote` is a dotted path in the provider's record, `unified` where None. `required`: the provider refuses to
-    create without it. `read_only`: it can be read and not written. `values` is an enumeration, {unified: provider's};
-    a provider's value of None writes nothing. `read` and `write` convert one value; `read` wins over `values`. `each`
-    is the table of a list's items.
+    create without it. `read_only`: it can be read and not written. `values` is an enumeration, {unified: provider's}.
+    `read` and `write` convert one value; `read` wins over `values`, and must take whatever a provider may send.
+    `absent` is what it means, in both directions, that nothing is said. `each` is the table of a list's items.
     """
 
     unified: str
@@ -41,6 +41,7 @@ class Field:
     values: Mapping[str, Any] | None = None
     read: Callable[[Any], Any] | None = None
     write: Callable[[Any], Any] | None = None
+    absent: Any = None
     each: Table | None = None
 
     @property
@@ -53,6 +54,8 @@ class Field:
         value = _get(record, self.path)
         if self.each:
             return self.each.list_to_unified(value if isinstance(value, list) else [])
+        if value is None:
+            return self.absent
         if self.read:
             return self.read(value)
         if self.values is not None:
@@ -102,7 +105,7 @@ class Table:
         """Unified values as a body for the provider. `values` must have passed `check`."""
         body: dict[str, Any] = {}
         for each in self.fields:
-            value = values.get(each.unified)
+            value = each.absent if values.get(each.unified) is None else values[each.unified]
             if value is None or each.read_only:
                 continue
             remote = each.to_remote(value)

@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import Any
 from urllib.parse import quote
 
@@ -40,7 +41,7 @@ class Reply:
     def json(self) -> Any:
         """The body read as JSON. Raises ProviderBadReply where it is none."""
         try:
-            return json.loads(self.body, parse_constant=_refuse_constant)
+            return json.loads(self.body, parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise ProviderBadReply(f"The provider answered {self.status} with a body that is not JSON.") from error
 
@@ -75,8 +76,14 @@ def _expect(value: Any, kind: type) -> Any:
     return value
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def _refuse(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    """JSON has no infinity, so an answer that holds one could not be passed on."""
+    value = float(text)
+    return value if isfinite(value) else _refuse(text)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ STATUS = {"active": "active", "won": "won", "lost": "lost"}  # unified: Close
 STAGE = Table(
     Field("id", read_only=True),
     Field("name", "label", required=True),
-    Field("status", "type", values=STATUS, read=lambda type_: STATUS.get(type_ or "active")),
+    Field("status", "type", values=STATUS, absent="active"),
 )
 PIPELINE = Table(
     Field("id", read_only=True),
@@ -50,7 +50,7 @@ def create(call: Call) -> Flow:
     reply = yield Request("POST", "/pipeline/", json=body, main=True, undo=_delete_made)
     pipeline = reply.object()
     wanted: list[Record] = body.get("statuses", [])
-    present = reply.records("statuses") if "statuses" in pipeline else []
+    present = _statuses(pipeline)
     if not wanted or _same(present, wanted):
         return pipeline
     statuses: list[Record | None] = [_take(present, status) for status in wanted]
@@ -61,10 +61,13 @@ def create(call: Call) -> Flow:
             made = yield Request("POST", "/status/opportunity/", json={**status, "pipeline_id": pipeline["id"]})
             statuses[index] = made.object()
     path = f"/pipeline/{segment(pipeline['id'])}/"
-    reply = yield Request("GET", path, fallback={**pipeline, "statuses": statuses})
-    if _same(reply.records("statuses"), wanted):
-        return reply.object()
     order = [{"id": status["id"]} for status in statuses if status]
+    shown = (yield Request("GET", path, fallback={**pipeline, "statuses": statuses})).object()
+    strangers = [status for status in _statuses(shown) if {"id": status["id"]} not in order]
+    for stranger in strangers:  # honoured after all, though the first reply did not show it
+        yield Request("DELETE", f"/status/opportunity/{segment(stranger['id'])}/")
+    if not strangers and _same(_statuses(shown), wanted):
+        return shown
     return (yield Request("PUT", path, json={"name": pipeline["name"], "statuses": order})).object()
 
 
@@ -81,9 +84,13 @@ def _delete_made(reply: Reply) -> Undo:
 def _delete(id_: str) -> Flow:
     """Close deletes a pipeline only when it holds no statuses."""
     path = f"/pipeline/{segment(id_)}/"
-    for status in reversed((yield Request("GET", path)).records("statuses")):
+    for status in reversed(_statuses((yield Request("GET", path)).object())):
         yield Request("DELETE", f"/status/opportunity/{segment(status['id'])}/")
     yield Request("DELETE", path)
+
+
+def _statuses(pipeline: Record) -> list[Record]:
+    return [status for status in pipeline.get("statuses") or [] if isinstance(status, dict)]
 
 
 def _same(present: list[Record], wanted: list[Record]) -> bool:

@@ -53,10 +53,10 @@ def _state(metadata: Any) -> str | None:
     return "closed" if state == "CLOSED" or str(metadata.get("isClosed")).lower() == "true" else "active"
 
 
-def _display_order(record: Any) -> float:
-    """Lists come unsorted."""
+def _display_order(record: Any) -> tuple[float, str]:
+    """Lists come unsorted; equal orders stand by their labels."""
     order = record.get("displayOrder")
-    return order if isinstance(order, int | float) else 0
+    return order if isinstance(order, int | float) else 0, str(record.get("label"))
 
 
 def _stage(status: Field) -> Table:

@@ -1,0 +1,1 @@
+"""The whole cloud on a laptop. Nothing in here ships in a layer."""
