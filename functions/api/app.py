@@ -29,7 +29,6 @@ app = APIGatewayHttpResolver()
 
 
 @app.post("/unified/crm/pipelines")
-@tracer.capture_method(capture_response=False)
 def create_pipeline() -> Response[str]:
     """Create a pipeline with its stages in the account's CRM."""
     deadline = _deadline()
@@ -39,7 +38,8 @@ def create_pipeline() -> Response[str]:
     options = engine.Options(
         parameters.remote_query, values.pop("remote_data", None) or {}, parameters.skip_unsupported
     )
-    result = engine.create_pipeline(account, values, options, deadline, _observe())
+    with tracer.provider.in_subsegment(f"## {account.provider.name}"):
+        result = engine.create_pipeline(account, values, options, deadline, _observe())
     return response.pipeline(result, parameters)
 
 
