@@ -231,3 +231,5 @@ class OutcomeUnknown(UnifiedError):
 
 class InternalError(UnifiedError):
     """A fault of this service. The details are in its log, under the request's id."""
+
+    code = "internal_error"
