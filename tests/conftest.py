@@ -15,6 +15,7 @@ from local.world import World
 
 CLOSE = "62f44730-dd91-461e-bd6a-aedd9e0ad79d"
 HUBSPOT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+SECRETS = simulators.demo_secrets()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -22,7 +23,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """No test passes in whose output, log or failure text a demo credential can be read."""
     report = yield
     text = report.longreprtext + "".join(content for _, content in report.sections)
-    found = [secret for secret in simulators.demo_secrets() if secret in text]
+    found = [secret for secret in SECRETS if secret in text]
     if found and "shows_secrets" not in item.keywords:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid}: {len(found)} demo credential(s) in the captured output of {report.when}"
@@ -60,7 +61,7 @@ class Http:
         reply = self._pool.request(method, self.url + path, body=data, headers={**sent, **(headers or {})})
         answer = Answer(reply.status, {k.lower(): v for k, v in reply.headers.items()}, reply.data.decode())
         shown = answer.text + str(answer.headers)
-        assert not [secret for secret in simulators.demo_secrets() if secret in shown], "an answer shows a credential"
+        assert not [secret for secret in SECRETS if secret in shown], "an answer shows a credential"
         return answer
 
     def create(self, account: str, body: Any, query: str = "", **options: Any) -> Answer:
