@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -12,11 +15,13 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from api import request, response
-from unified_crm import accounts, engine
-from unified_crm.accounts import Account
+from unified_crm import accounts, describe
 from unified_crm.deadline import Deadline
-from unified_crm.errors import InternalError, MethodNotAllowed, NotFound, UnifiedError
+from unified_crm.engine import Options
+from unified_crm.errors import InternalError, InvalidRequest, MethodNotAllowed, NotFound, UnifiedError
+from unified_crm.models import PipelineUpdate, PipelineWrite, StageWrite
 from unified_crm.transport import Exchange, Observe
+from unified_crm.verbs import Verbs
 
 ANSWER_SECONDS = 1.0
 """Kept of Lambda's remaining time for making the answer."""
@@ -28,36 +33,99 @@ tracer = Tracer(patch_modules=["botocore"])
 app = APIGatewayHttpResolver()
 
 
-@app.post("/unified/crm/pipelines")
-def create_pipeline() -> Response[str]:
-    """Create a pipeline with its stages in the account's CRM."""
-    deadline = _deadline()
-    parameters = request.parameters(app.current_event)
-    values = request.pipeline(app.current_event, parameters.entity)
-    account = _account(parameters)
-    options = engine.Options(
-        parameters.remote_query, values.pop("remote_data", None) or {}, parameters.skip_unsupported
-    )
-    with tracer.provider.in_subsegment(f"## {account.provider.name}"):
-        result = engine.create_pipeline(account, values, options, deadline, _observe())
-    return response.pipeline(result, parameters)
+@app.get("/unified/crm/<resource>")
+def list_(resource: str) -> Response[str]:
+    """A page of pipelines, or of stages."""
+    parameters = request.parameters(app.current_event, resource)
+    options = request.listing(parameters.query)
+    with _verbs(parameters, parameters.entity) as verbs:
+        if resource == "pipelines":
+            return response.many(verbs.list_pipelines(options), parameters, resource)
+        return response.many(verbs.list_stages(parameters.pipeline_id, options), parameters, resource)
+
+
+@app.post("/unified/crm/<resource>")
+def create(resource: str) -> Response[str]:
+    """Create a pipeline with its stages, or a stage."""
+    parameters = request.parameters(app.current_event, resource)
+    if resource == "pipelines":
+        values = request.write(app.current_event, PipelineWrite)
+        entity = request.one_entity(parameters.entity, values.pop("entity", None))
+        with _verbs(parameters, entity, values) as verbs:
+            return response.one(verbs.create_pipeline(values), parameters, resource)
+    values = request.write(app.current_event, StageWrite)
+    with _verbs(parameters, parameters.entity, values) as verbs:
+        return response.one(verbs.create_stage(values), parameters, resource)
+
+
+@app.get("/unified/crm/<resource>/<id_>")
+def get(resource: str, id_: str) -> Response[str]:
+    """One pipeline, or one stage."""
+    parameters = request.parameters(app.current_event, resource)
+    id_ = request.path_id(id_)
+    with _verbs(parameters, parameters.entity) as verbs:
+        if resource == "pipelines":
+            return response.one(verbs.get_pipeline(id_), parameters, resource)
+        return response.one(verbs.get_stage(id_, parameters.pipeline_id), parameters, resource)
+
+
+@app.patch("/unified/crm/<resource>/<id_>")
+def update(resource: str, id_: str) -> Response[str]:
+    """Change a pipeline with its stages, or a stage."""
+    parameters = request.parameters(app.current_event, resource)
+    id_ = request.path_id(id_)
+    if resource == "pipelines":
+        values = request.write(app.current_event, PipelineUpdate)
+        entity = request.one_entity(parameters.entity, values.pop("entity", None))
+        with _verbs(parameters, entity, values) as verbs:
+            result = verbs.update_pipeline(id_, values, prune=parameters.prune_stages)
+            return response.one(result, parameters, resource)
+    values = request.write(app.current_event, StageWrite)
+    with _verbs(parameters, parameters.entity, values) as verbs:
+        return response.one(verbs.update_stage(id_, values, parameters.pipeline_id), parameters, resource)
+
+
+@app.delete("/unified/crm/<resource>/<id_>")
+def delete(resource: str, id_: str) -> Response[str]:
+    """Delete a pipeline with its stages, or a stage."""
+    parameters = request.parameters(app.current_event, resource)
+    id_ = request.path_id(id_)
+    with _verbs(parameters, parameters.entity) as verbs:
+        if resource == "pipelines":
+            return response.deleted(verbs.delete_pipeline(id_), parameters)
+        return response.deleted(verbs.delete_stage(id_, parameters.pipeline_id), parameters)
+
+
+@app.get("/unified/crm/<resource>/meta/<method>")
+def meta(resource: str, method: str) -> Response[str]:
+    """What the account's provider takes and answers for a method."""
+    parameters = request.parameters(app.current_event, resource)
+    if method not in describe.METHODS:
+        raise NotFound(f"There is no method {method}, only {', '.join(describe.METHODS)}")
+    with _verbs(parameters, parameters.entity) as verbs:
+        return response.plain(verbs.meta(resource, method))
 
 
 def _other_methods(rule: str, *allowed: str) -> None:
     @app.route(rule, method=[method for method in METHODS if method not in allowed])
-    def refuse() -> Response[str]:
+    def refuse(resource: str, **_: str) -> Response[str]:
+        request.known_resource(resource)
         method, path = app.current_event.http_method, app.current_event.path
         raise MethodNotAllowed(
             f"{method} is not possible on {path}, only {', '.join(allowed)}", headers={"allow": ", ".join(allowed)}
         )
 
 
-_other_methods("/unified/crm/pipelines", "POST")
+_other_methods("/unified/crm/<resource>", "GET", "POST")
+_other_methods("/unified/crm/<resource>/<id_>", "GET", "PATCH", "DELETE")
+_other_methods("/unified/crm/<resource>/meta/<method>", "GET")
 
 
 @app.not_found
 def not_found(_: Exception) -> Response[str]:
-    """Any address that is no route."""
+    """Any address that is no route. One below a resource is an id that cannot be one."""
+    if re.match(r"/unified/crm/(pipelines|stages)/(?!meta/)", app.current_event.path):
+        return _answer(InvalidRequest("id must be one path segment"))
     return _answer(NotFound(f"There is nothing at {app.current_event.http_method} {app.current_event.path}"))
 
 
@@ -94,8 +162,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return answer
 
 
-def _account(parameters: request.Parameters) -> Account:
-    """The account that the call is for, if it is the caller's; from here on, logs, metrics and traces name it."""
+@contextmanager
+def _verbs(parameters: request.Parameters, entity: str | None, values: dict[str, Any] | None = None) -> Iterator[Verbs]:
+    """The verbs of the account that the call is for, if it is the caller's. `values` lose their `remote_data` to it.
+
+    From here on, logs, metrics and traces name the account and its provider.
+    """
+    deadline = Deadline(app.lambda_context.get_remaining_time_in_millis() / 1000 - ANSWER_SECONDS)
     caller = request.caller(app.current_event)
     logger.append_keys(tenant=caller.tenant, account=parameters.account_id)
     account = accounts.load(parameters.account_id, caller.tenant, caller.accounts)
@@ -103,7 +176,16 @@ def _account(parameters: request.Parameters) -> Account:
     metrics.add_dimension("provider", account.provider.name)
     tracer.put_annotation("provider", account.provider.name)
     tracer.put_annotation("account", account.id)
-    return account
+    options = Options(
+        remote_query=parameters.remote_query,
+        remote_data=(values or {}).pop("remote_data", None) or {},
+        skip_unsupported=parameters.skip_unsupported,
+        dry_run=parameters.dry_run,
+        explain=parameters.explain,
+        force_delete=parameters.force_delete,
+    )
+    with tracer.provider.in_subsegment(f"## {account.provider.name}"):
+        yield Verbs(account, options, deadline, _observe(), entity=entity)
 
 
 def _observe() -> Observe:
@@ -131,10 +213,6 @@ def _answer(error: UnifiedError) -> Response[str]:
     level = logger.error if error.status >= 500 else logger.info
     level(error.message, code=error.code, status=error.status, exc_info=error.status >= 500)
     return response.error(error, _request_id())
-
-
-def _deadline() -> Deadline:
-    return Deadline(app.lambda_context.get_remaining_time_in_millis() / 1000 - ANSWER_SECONDS)
 
 
 def _request_id() -> str:

@@ -76,6 +76,18 @@ class Query:
             pairs.append((key, pair.value))
         return tuple(pairs)
 
+    def fields(self, name: str, known: tuple[str, ...]) -> dict[str, str]:
+        """An object with some of the `known` keys, each at most once: `created_at[gt]=…`."""
+        found: dict[str, str] = {}
+        for pair in self._named(name):
+            key = pair.path[0] if pair.path and len(pair.path) == 1 else ""
+            if key not in known or key in found:
+                raise InvalidRequest(
+                    f"{name} must be given as {', '.join(f'{name}[{each}]' for each in known)}, each once"
+                )
+            found[key] = pair.value
+        return found
+
     def _named(self, name: str) -> list[Pair]:
         found = [pair for pair in self.pairs if pair.name == name]
         if any(pair.path is None for pair in found):

@@ -8,15 +8,18 @@ from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+from pydantic import BaseModel
 
 from api import body
 from api.query import Query
-from unified_crm import models
-from unified_crm.errors import InvalidJson, InvalidRequest, Unauthorized
+from unified_crm import describe, lists, models
+from unified_crm.errors import InvalidJson, InvalidRequest, NotFound, Unauthorized
+from unified_crm.lists import Cursor, Filter, ListOptions
 
 T = TypeVar("T")
 Format = Literal["unified", "raw", "normalized"]
 _FORMATS: dict[str, Format] = {"unified": "unified", "raw": "raw", "normalized": "normalized"}
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class Parameters:
     remote_query: tuple[tuple[str, str], ...]
     entity: str | None
     skip_unsupported: bool
+    force_delete: bool
+    dry_run: bool
+    explain: bool
+    prune_stages: bool
+    pipeline_id: str | None
+    query: Query
 
 
 def caller(event: APIGatewayProxyEventV2) -> Caller:
@@ -50,8 +59,15 @@ def caller(event: APIGatewayProxyEventV2) -> Caller:
     return Caller(tenant, None if accounts == "*" else frozenset(filter(None, str(accounts).split(","))))
 
 
-def parameters(event: APIGatewayProxyEventV2) -> Parameters:
+def known_resource(name: str) -> None:
+    """Raises NotFound where there is no such resource."""
+    if name not in describe.RESOURCES:
+        raise NotFound(f"There is no resource {name}, only {', '.join(describe.RESOURCES)}")
+
+
+def parameters(event: APIGatewayProxyEventV2, resource: str) -> Parameters:
     """The query parameters. Raises InvalidRequest naming the one that is missing or wrong."""
+    known_resource(resource)
     query = Query(event.raw_query_string or "")
     return Parameters(
         account_id=_account_id(query),
@@ -59,18 +75,46 @@ def parameters(event: APIGatewayProxyEventV2) -> Parameters:
         ignore_remote_data=_boolean(query, "truto_ignore_remote_data"),
         exclude_fields=frozenset(query.array("truto_exclude_fields")),
         remote_query=query.nested("remote_query"),
-        entity=_entity(query),
+        entity=_segment(query.text("entity"), "entity"),
         skip_unsupported=_choice(query, "truto_unsupported", {"fail": False, "skip": True}, "fail"),
+        force_delete=_boolean(query, "truto_force_delete"),
+        dry_run=_boolean(query, "truto_dry_run"),
+        explain=_boolean(query, "truto_explain"),
+        prune_stages=_boolean(query, "prune_stages"),
+        pipeline_id=_pipeline_id(query),
+        query=query,
     )
 
 
-def pipeline(event: APIGatewayProxyEventV2, entity: str | None) -> dict[str, Any]:
-    """The body as the unified fields of a pipeline to write, with the query's `entity` where the body has none."""
-    write = models.parse_pipeline(body.parse(_bytes(event), event.headers.get("content-type")))
-    if entity and write.entity and entity != write.entity:
-        raise InvalidRequest(f"entity is {entity!r} in the query and {write.entity!r} in the body")
-    values = write.model_dump(exclude_unset=True)
-    return {**values, "entity": write.entity or entity}
+def listing(query: Query) -> ListOptions:
+    """What a list is asked for. Raises InvalidRequest naming the parameter that is wrong."""
+    cursor = query.text("next_cursor")
+    filters = tuple(
+        Filter(name, operator, _time(value, f"{name}[{operator}]"))
+        for name in ("created_at", "updated_at")
+        for operator, value in query.fields(name, lists.OPERATORS).items()
+    )
+    return ListOptions(_limit(query.text("limit")), Cursor.decode(cursor) if cursor else None, filters)
+
+
+def write(event: APIGatewayProxyEventV2, model: type[BaseModel]) -> dict[str, Any]:
+    """The body as the unified fields of `model`, those that were given."""
+    parsed = models.parse(model, body.parse(_bytes(event), event.headers.get("content-type")))
+    return parsed.model_dump(exclude_unset=True)
+
+
+def one_entity(query: str | None, body_: str | None) -> str | None:
+    """The object type, which may stand in the query or in the body. Raises InvalidRequest where they differ."""
+    if query and body_ and query != body_:
+        raise InvalidRequest(f"entity is {query!r} in the query and {body_!r} in the body")
+    return body_ or query
+
+
+def path_id(value: str) -> str:
+    """An id from the path. Raises InvalidRequest where it could not be a provider's."""
+    found = _segment(value, "id")
+    assert found is not None  # noqa: S101 - a value gives a value
+    return found
 
 
 def _bytes(event: APIGatewayProxyEventV2) -> bytes:
@@ -102,18 +146,37 @@ def _account_id(query: Query) -> str:
     return found
 
 
-def _entity(query: Query) -> str | None:
-    value = query.text("entity")
+def _pipeline_id(query: Query) -> str | None:
+    return _segment(query.fields("pipeline", ("id",)).get("id"), "pipeline[id]")
+
+
+def _segment(value: str | None, name: str) -> str | None:
     if value is None:
         return None
     try:
         return models.path_segment(value)
     except ValueError as error:
-        raise InvalidRequest(f"entity {error}") from None
+        raise InvalidRequest(f"{name} {error}") from None
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return lists.DEFAULT_LIMIT
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+    if not 1 <= limit <= lists.MAX_LIMIT:
+        raise InvalidRequest(f"limit must be a whole number from 1 to {lists.MAX_LIMIT}")
+    return limit
+
+
+def _time(text: str, name: str) -> Any:
+    try:
+        return lists.parse_time(text)
+    except ValueError:
+        raise InvalidRequest(f"{name} must be an RFC 3339 time, such as 2026-01-31T12:00:00Z") from None
 
 
 def _boolean(query: Query, name: str) -> bool:
-    return _choice(query, name, {"true": True, "false": False, "1": True, "0": False}, "false")
+    return _choice(query, name, _BOOLEANS, "false")
 
 
 def _choice(query: Query, name: str, choices: dict[str, T], default: str) -> T:

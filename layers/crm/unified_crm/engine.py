@@ -1,4 +1,4 @@
-"""Drives a provider's flow: sends what it yields, takes back what a failed one created, and says what is true.
+"""Drives a provider's flow: sends what it yields, takes back what a failed one did, and says what is true.
 
 Everything here is the same for every provider. What differs between them stands in their files.
 """
@@ -10,127 +10,80 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic, sleep
 from typing import Any
+from urllib.parse import unquote
 
 from unified_crm import remote_errors
 from unified_crm.accounts import Account
 from unified_crm.deadline import Deadline
 from unified_crm.errors import (
-    InvalidRequest,
+    OutcomeUnknown,
     PartialFailure,
     ProviderBadReply,
     ProviderError,
     RemoteError,
-    Unsupported,
 )
 from unified_crm.lost_answer import Search
-from unified_crm.mapping import Warnings, merge
-from unified_crm.models import Pipeline
-from unified_crm.provider import Call, Flow, Provider, Record, Reply, Request, Undo
+from unified_crm.mapping import merge
+from unified_crm.provider import Flow, Record, Reply, Request, Undo
 from unified_crm.transport import Observe
 
 RESERVE_SECONDS = 8.0
-"""Kept back for taking back what a failed call created, or for looking whether one whose answer was lost did."""
+"""Kept back for taking back what a failed call did, or for looking whether one whose answer was lost did it."""
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller may choose. `remote_query` are (key, value) pairs as they go out, keys with their brackets."""
+    """What a caller may choose. `remote_query` are (key, value) pairs as they go out, keys with their brackets.
+
+    `dry_run`: reads are made, writes are only noted. `explain`: tell where each field came from. `force_delete`: delete
+    what is in use, too.
+    """
 
     remote_query: tuple[tuple[str, str], ...] = ()
     remote_data: Mapping[str, Any] = field(default_factory=dict)
     skip_unsupported: bool = False
+    dry_run: bool = False
+    explain: bool = False
+    force_delete: bool = False
 
 
-@dataclass(frozen=True)
-class Result:
-    """What stands at the provider now.
+class Run:
+    """One flow, driven to its end.
 
-    `unified` holds the unified fields that this provider has, `record` the provider's own form of the same, `raw` its
-    last reply. `outcome` is `created`, or `adopted` where the answer to the create was lost and the pipeline found.
+    Afterwards `raw` is the provider's last reply, `last` the request that it answered, `adopted` tells that a create's
+    answer was lost and its pipeline found, and `plan` holds the requests of a dry run.
     """
-
-    unified: dict[str, Any]
-    record: Record
-    raw: Any
-    warnings: Warnings
-    outcome: str
-
-
-def create_pipeline(
-    account: Account,
-    values: Mapping[str, Any],
-    options: Options,
-    deadline: Deadline,
-    observe: Observe = lambda _: None,
-) -> Result:
-    """Create a pipeline with its stages: all of it, or nothing.
-
-    `values` are the unified fields, `entity` among them. Raises InvalidRequest and Unsupported before any call is
-    made, a ProviderError where nothing is left at the provider, PartialFailure where something is, and OutcomeUnknown
-    where that cannot be told.
-    """
-    provider, resource = account.provider, account.provider.pipelines
-    if resource.create is None:
-        raise Unsupported(f"{provider.label} does not let pipelines be created")
-    _refuse_credentials(provider.query_credentials, options.remote_query, provider.label)
-    values, entity, warnings = _entity(account, values, options.skip_unsupported)
-    table = resource.table(entity)
-    kept, more = table.check(
-        {**values, "remote_data": options.remote_data}, provider.label, skip=options.skip_unsupported
-    )
-    call = Call(entity, kept, settings=account.settings)
-    look = resource.list and Search(resource.list, call, table)
-    run = _Run(account, options, deadline, observe, look)
-    record = run.drive(resource.create(call))
-    unified = pipeline_to_unified(provider, entity, record)
-    return Result(unified, record, run.raw, [*warnings, *more], "adopted" if run.adopted else "created")
-
-
-def _entity(account: Account, values: Mapping[str, Any], skip: bool) -> tuple[dict[str, Any], str, Warnings]:
-    """`values` without their entity, the provider's name for it, and a warning where it had to be left out."""
-    rest = dict(values)
-    wanted = rest.pop("entity", None) or "opportunity"
-    entities, label = account.provider.entities, account.provider.label
-    if (remote := entities.to_remote(wanted)) is not None:
-        return rest, remote, []
-    default = next(iter(entities.names))
-    problem = f"{label} has no pipelines for {wanted!r}, only for {', '.join(map(repr, entities.names))}"
-    if not skip:
-        raise Unsupported(f"entity: {problem}")
-    return rest, entities.names[default], [{"field": "entity", "message": f"{problem}; it was left out"}]
-
-
-def _refuse_credentials(names: frozenset[str], query: tuple[tuple[str, str], ...], label: str) -> None:
-    for key, _ in query:
-        if key.split("[")[0].lower() in names:
-            raise InvalidRequest(f"remote_query[{key}]: {label} would take it for a credential")
-
-
-def pipeline_to_unified(provider: Provider, entity: str, record: Record) -> dict[str, Any]:
-    """A provider's pipeline as the unified one, the fields that the provider has, in the contract's order."""
-    found = provider.pipelines.table(entity).to_unified(record)
-    unified = {**found, "entity": provider.entities.to_unified(entity)}
-    unified["stages"] = [{**stage, "pipeline": {"id": unified["id"]}} for stage in unified.get("stages") or []]
-    return {name: unified[name] for name in Pipeline.model_fields if name in unified}
-
-
-class _Run:
-    """One flow, driven to its end."""
 
     def __init__(
-        self, account: Account, options: Options, deadline: Deadline, observe: Observe, look: Search | None
+        self,
+        account: Account,
+        options: Options,
+        deadline: Deadline,
+        observe: Observe = lambda _: None,
+        *,
+        writes: bool = False,
+        look: Search | None = None,
+        erase: Callable[[Record], Undo] | None = None,
     ) -> None:
+        """`writes`: the caller's call writes, so that no read of it is the main call.
+
+        For a create, `look` finds what was created where the answer was lost, and `erase` makes the undo of it.
+        """
         self._provider = account.provider
         self._transport = account.transport(observe)
         self._options = options
         self._whole = deadline
         self._forward = deadline.keep(min(RESERVE_SECONDS, deadline.left() * 0.4))
+        self._writes = writes
         self._look = look
+        self._erase = erase
         self._undos: list[Undo] = []
         self._steps = 0
         self.raw: Any = None
+        self.last: Request | None = None
         self.adopted = False
+        self.plan: list[dict[str, Any]] = []
 
     def drive(self, flow: Flow) -> Any:
         """The flow's result. Where it fails, what it created is deleted again before the error goes on."""
@@ -162,25 +115,66 @@ class _Run:
         request = self._with_escapes(request)
         started = monotonic()
         try:
-            reply = self._exchange(request, self._forward)
+            reply = self._note(request) if self._options.dry_run else self._exchange(request, self._forward)
             self._remember_undo(request, reply)
         except ProviderError as error:
-            if request.fallback is not None:
-                return _reply(request.fallback)
-            if not (error.may_have_acted and request.main and request.undo and self._look):
-                raise
-            reply = _reply(self._look.find(self, request, error, started))
-            self.adopted = True
-            self._remember_undo(request, reply)
+            reply = self._after_failure(request, error, started)
         else:
             if request.fallback is not None and not _shows(reply, request.fallback):
                 return _reply(request.fallback)
-        self.raw = reply.content()
+        if request.revert is not None and request.revert not in self._undos:
+            self._undos.append(request.revert)
+        self.raw, self.last = reply.content(), request
         return reply
+
+    def _after_failure(self, request: Request, error: ProviderError, started: float) -> Reply:
+        """What to go on with all the same. Raises `error` where there is nothing."""
+        if request.fallback is not None:
+            return _reply(request.fallback)
+        if not error.may_have_acted:
+            raise error
+        if request.gone is not None:
+            return self._settle_deletion(request.gone, error)
+        if request.main and request.creates and self._look:
+            reply = _reply(self._look.find(self, request, error, started))
+            self.adopted = True
+            self._remember_undo(request, reply)
+            return reply
+        if request.revert is not None and request.revert not in self._undos:
+            self._undos.append(request.revert)
+        raise error
+
+    def _settle_deletion(self, gone: Request, error: ProviderError) -> Reply:
+        try:
+            self._exchange(gone, self._whole)
+        except RemoteError as other:
+            if other.code == "not_found":
+                return Reply(204, {}, b"")
+            failure: ProviderError = other
+        except ProviderError as other:
+            failure = other
+        else:
+            raise error
+        if self._undos:
+            raise error
+        raise OutcomeUnknown(
+            f"{error.message} Whether it was deleted is not known: looking for it failed: {failure.message}",
+            details=error.details,
+            insight=error.insight,
+        ) from error
+
+    def _note(self, request: Request) -> Reply:
+        """A dry run's step: a read is made, a write is noted and answered with what was to be written."""
+        described = {**self._transport.describe(request), "sent": request.method == "GET"}
+        self.plan.append(described)
+        if request.method == "GET" and "{id of step" not in unquote(request.path):
+            return self._exchange(request, self._forward)
+        body = request.json if isinstance(request.json, Mapping) else {}
+        return _reply({**body, "id": f"{{id of step {self._steps}}}"})
 
     def _with_escapes(self, request: Request) -> Request:
         """The caller's `remote_query` and `remote_data`, last, on the call that they belong to."""
-        if not request.main:
+        if not request.main or (self._writes and request.method == "GET"):
             return request
         names = {key for key, _ in self._options.remote_query}
         query = (*(pair for pair in request.query if pair[0] not in names), *self._options.remote_query)
@@ -191,10 +185,10 @@ class _Run:
         return replace(request, query=query, json=body)
 
     def _remember_undo(self, request: Request, reply: Reply) -> None:
-        if request.undo is None:
+        if request.creates is None or self._erase is None:
             return
         try:
-            undo = request.undo(reply)
+            undo = self._erase(request.creates(reply))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ProviderBadReply(f"{self._provider.label} did not say what it created.") from error
         if not undo.id:
@@ -226,23 +220,28 @@ class _Run:
         return True
 
     def _take_back(self, failure: ProviderError) -> None:
-        """Delete what was created, newest first. Raises PartialFailure where something stays."""
+        """Delete what was created and restore what was changed, newest first. Raises PartialFailure if not all is."""
         if not self._undos:
             return
-        made = [{"resource": each.resource, "id": each.id, "name": each.name} for each in reversed(self._undos)]
-        left = [which for which, undo in zip(made, reversed(self._undos), strict=True) if not self._undone(undo)]
-        names = ", ".join(f"{each['resource']} {each['id']}" for each in left or made)
+        done: list[dict[str, Any]] = []
+        left: list[dict[str, Any]] = []
+        for undo in reversed(self._undos):
+            which = {"resource": undo.resource, "id": undo.id, "name": undo.name}
+            (done if self._undone(undo, which) else left).append(which)
         where = f"Step {self._steps} failed: {failure.message}"
+        names = ", ".join(f"{each['resource']} {each['id']}" for each in left or done)
+        restores = any(undo.restores for undo in self._undos)
         if left:
-            raise PartialFailure(
-                f"{where} What was created before could not be deleted again: {names} is left behind.",
-                leftovers=left,
-                details=failure.details,
-            ) from failure
-        failure.message = f"{where} Nothing is left behind: {names} was deleted again."
-        failure.details["rolled_back"] = made
+            what = "could not be put back as it was" if restores else "could not be deleted again and is left behind"
+            raise PartialFailure(f"{where} {names} {what}.", leftovers=left, details=failure.details) from failure
+        failure.message = (
+            f"{where} Nothing has changed: {names} was put back as it was."
+            if restores
+            else f"{where} Nothing is left behind: {names} was deleted again."
+        )
+        failure.details["rolled_back"] = done
 
-    def _undone(self, undo: Undo) -> bool:
+    def _undone(self, undo: Undo, which: dict[str, Any]) -> bool:
         """Whether `undo` succeeded, after some attempts: a late effect of the failed step can stand in its way."""
 
         def step(request: Request) -> Reply:
@@ -255,7 +254,7 @@ class _Run:
 
         for attempt in range(_ATTEMPTS):
             try:
-                self._advance(undo.flow(), step)
+                notes = self._advance(undo.flow(), step)
             except ProviderError as error:
                 if isinstance(error, RemoteError) and error.code == "not_found":
                     return True
@@ -263,6 +262,8 @@ class _Run:
                 if not self.wait(float(pause)):
                     return False
             else:
+                if notes:
+                    which["made_again"] = notes
                 return True
         return False
 

@@ -29,15 +29,17 @@ class Field:
     """One unified field and where the provider keeps it.
 
     `remote` is a dotted path in the provider's record, `unified` where None. `required`: the provider refuses to
-    create without it. `read_only`: it can be read and not written. `values` is an enumeration, {unified: provider's}.
-    `read` and `write` convert one value; `read` wins over `values`, and must take whatever a provider may send.
-    `absent` is what it means, in both directions, that nothing is said. `each` is the table of a list's items.
+    create without it. `read_only`: it can be read and not written; `fixed`: it can be written once. `values` is an
+    enumeration, {unified: provider's}. `read` and `write` convert one value; `read` wins over `values`, and must take
+    whatever a provider may send. `absent` is what it means, in both directions, that nothing is said. `each` is the
+    table of a list's items.
     """
 
     unified: str
     remote: str | None = None
     required: bool = False
     read_only: bool = False
+    fixed: bool = False
     values: Mapping[str, Any] | None = None
     read: Callable[[Any], Any] | None = None
     write: Callable[[Any], Any] | None = None
@@ -49,9 +51,13 @@ class Field:
         """Where the provider keeps it, key by key."""
         return tuple((self.remote or self.unified).split("."))
 
+    def remote_value(self, record: Any) -> Any:
+        """What a provider's record holds for this field, None where there is nothing."""
+        return _get(record, self.path)
+
     def to_unified(self, record: Values) -> Any:
         """The unified value in a provider's record, None where there is none."""
-        value = _get(record, self.path)
+        value = self.remote_value(record)
         if self.each:
             return self.each.list_to_unified(value if isinstance(value, list) else [])
         if value is None:
@@ -92,20 +98,25 @@ class Table:
         """A provider's record as a unified one; the fields that this provider does not have are left out."""
         return {each.unified: each.to_unified(record) for each in self.fields}
 
-    def sorted(self, records: list[Any]) -> list[Values]:
+    def sorted(self, records: list[Any]) -> list[dict[str, Any]]:
         """A provider's list in its true order. What is no record is left out."""
-        found = [each for each in records if isinstance(each, Mapping)]
+        found = [each for each in records if isinstance(each, dict)]
         return sorted(found, key=self.order) if self.order else found
 
     def list_to_unified(self, records: list[Any]) -> list[dict[str, Any]]:
         """A provider's list as unified records in their true order; `position` is the place in it, from 0."""
         return [{**self.to_unified(each), "position": index} for index, each in enumerate(self.sorted(records))]
 
-    def to_remote(self, values: Values) -> dict[str, Any]:
-        """Unified values as a body for the provider. `values` must have passed `check`."""
+    def to_remote(self, values: Values, *, create: bool = True) -> dict[str, Any]:
+        """Unified values as a body for the provider. `values` must have passed `check`.
+
+        When something is changed and not created, what was not said stays as it is.
+        """
         body: dict[str, Any] = {}
         for each in self.fields:
-            value = each.absent if values.get(each.unified) is None else values[each.unified]
+            value = values.get(each.unified)
+            if value is None and create:
+                value = each.absent
             if value is None or each.read_only:
                 continue
             remote = each.to_remote(value)
@@ -113,24 +124,27 @@ class Table:
                 _put(body, each.path, remote)
         return body
 
-    def item_to_remote(self, values: Values) -> dict[str, Any]:
+    def item_to_remote(self, values: Values, *, create: bool = True) -> dict[str, Any]:
         """As `to_remote`, with the values' own `remote_data` merged in last."""
-        merged: dict[str, Any] = merge(self.to_remote(values), values.get("remote_data") or {})
+        merged: dict[str, Any] = merge(self.to_remote(values, create=create), values.get("remote_data") or {})
         return merged
 
     def list_to_remote(self, items: list[Values]) -> list[dict[str, Any]]:
         """Unified list items as the provider's, each with its place in the list as `position`."""
         return [self.item_to_remote({**each, "position": index}) for index, each in enumerate(items)]
 
-    def check(self, values: Values, label: str, *, skip: bool = False) -> tuple[dict[str, Any], Warnings]:
+    def check(
+        self, values: Values, label: str, *, skip: bool = False, create: bool = True
+    ) -> tuple[dict[str, Any], Warnings]:
         """What of `values` the provider called `label` can be told, and a warning for each field that was left out.
 
         Raises Unsupported for the first field that the provider cannot express (unless `skip`), and InvalidRequest
-        naming every field that the provider requires and neither `values` nor its `remote_data` has.
+        naming every field that the provider requires and neither `values` nor its `remote_data` has. What is
+        changed and not created requires nothing; a list's items without an id are created.
         """
         warnings: Warnings = []
         missing: list[str] = []
-        kept = self._check(values, "", label, skip, warnings, missing)
+        kept = self._check(values, "", label, skip, warnings, missing, create)
         if missing:
             verb = "is" if len(missing) == 1 else "are"
             raise InvalidRequest(
@@ -145,11 +159,11 @@ class Table:
         return kept, warnings
 
     def _check(
-        self, values: Values, prefix: str, label: str, skip: bool, warnings: Warnings, missing: list[str]
+        self, values: Values, prefix: str, label: str, skip: bool, warnings: Warnings, missing: list[str], create: bool
     ) -> dict[str, Any]:
         kept: dict[str, Any] = {}
         for name, value in values.items():
-            if value is None or name == "remote_data":
+            if value is None or name == "remote_data" or (name == "id" and not create):
                 kept[name] = value
                 continue
             row = self._by_name.get(name)
@@ -158,7 +172,15 @@ class Table:
                 kept[name] = value
                 if row and row.each:
                     kept[name] = [
-                        row.each._check(item, f"{prefix}{name}[{index}].", label, skip, warnings, missing)
+                        row.each._check(
+                            item,
+                            f"{prefix}{name}[{index}].",
+                            label,
+                            skip,
+                            warnings,
+                            missing,
+                            create or item.get("id") is None,
+                        )
                         for index, item in enumerate(value)
                     ]
             elif skip:
@@ -166,7 +188,7 @@ class Table:
             else:
                 raise Unsupported(f"{prefix}{name}: {problem}")
         extra = values.get("remote_data") or {}
-        missing += [
+        missing += create * [
             prefix + row.unified
             for row in self.fields
             if row.required and kept.get(row.unified) in (None, []) and _get(extra, row.path) is None

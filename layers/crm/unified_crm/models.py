@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from unified_crm.errors import InvalidRequest
 
@@ -31,6 +31,8 @@ def path_segment(value: str) -> str:
 
 
 Entity = Annotated[str, AfterValidator(path_segment)]
+Id = Annotated[str, AfterValidator(path_segment)]
+W = TypeVar("W", bound=BaseModel)
 
 
 class _Write(BaseModel):
@@ -51,6 +53,37 @@ class PipelineWrite(_Write):
     name: str | None = None
     entity: Entity | None = None
     stages: list[StageInPipelineWrite] | None = None
+    remote_data: RemoteData | None = None
+
+
+class StageInPipelineUpdate(StageInPipelineWrite):
+    """A stage of a pipeline that is changed: the one with this `id`, or a new one without."""
+
+    id: Id | None = None
+
+
+class PipelineUpdate(_Write):
+    """What to change of a pipeline. `stages` come in their new order; those that are not named stay as they are."""
+
+    name: str | None = None
+    entity: Entity | None = None
+    stages: list[StageInPipelineUpdate] | None = None
+    remote_data: RemoteData | None = None
+
+
+class ReferenceWrite(_Write):
+    """Another resource, by its id."""
+
+    id: Id
+
+
+class StageWrite(_Write):
+    """A stage to create, or what to change of one. `pipeline` is required to create. `position` counts from 0."""
+
+    name: str | None = None
+    pipeline: ReferenceWrite | None = None
+    position: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    status: Status | None = None
     remote_data: RemoteData | None = None
 
 
@@ -83,10 +116,28 @@ class Pipeline(BaseModel):
     updated_at: str | None
 
 
-def parse_pipeline(body: Any) -> PipelineWrite:
-    """A request's body as a pipeline to write. Raises InvalidRequest naming each field that is wrong."""
+class NamedReference(Reference):
+    """Another resource, by its id, and its name."""
+
+    name: str | None
+
+
+class Stage(BaseModel):
+    """A stage, as it is read by itself. `position` counts from 0. Times are RFC 3339 in UTC."""
+
+    id: str
+    name: str | None
+    position: int
+    status: Status | None
+    pipeline: NamedReference
+    created_at: str | None
+    updated_at: str | None
+
+
+def parse(model: type[W], body: Any) -> W:
+    """A request's body as a `model` to write. Raises InvalidRequest naming each field that is wrong."""
     try:
-        return PipelineWrite.model_validate(body)
+        return model.model_validate(body)
     except ValidationError as error:
         found = [_sentence(each["loc"], each["type"], each["msg"]) for each in error.errors(include_url=False)]
         raise InvalidRequest("; ".join(found)) from None

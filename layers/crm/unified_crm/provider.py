@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from typing import Any
@@ -91,13 +91,15 @@ class Undo:
     """How to take back what a step created: `flow` makes a new flow that deletes it, and may be called again.
 
     `resource`, `id` and `name` tell the caller what was left behind if that fails. A 404 while undoing means that it
-    is gone already.
+    is gone already. `restores`: it brings something back to what it was, and its flow returns notes on what could not
+    be brought back in full.
     """
 
     resource: str
     id: str
     name: str | None
     flow: Callable[[], Flow]
+    restores: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,10 @@ class Request:
     """One call to the provider.
 
     `path` begins with `/`, stands below the provider's base URL and is percent-encoded (see `segment`). `main` marks
-    the call to which a caller's `remote_query` and `remote_data` belong. `undo` tells from the reply what was created
-    and how to delete it. With `fallback`, a read that fails is no error: the flow goes on with that record.
+    the call to which a caller's `remote_query` and `remote_data` belong. `creates` finds in the reply the pipeline that
+    was created, so that it can be deleted again; `revert` takes back a change, and is used where its answer is lost
+    too. With `fallback`, a read that fails is no error: the flow goes on with that record. `gone` is a read that
+    answers 404 once this deletion has happened: it settles what a lost answer leaves open.
     """
 
     method: str
@@ -114,8 +118,18 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()
     json: Any = None
     main: bool = False
-    undo: Callable[[Reply], Undo] | None = None
+    creates: Callable[[Reply], Record] | None = None
+    revert: Undo | None = None
     fallback: Any = None
+    gone: Request | None = None
+
+    def as_main(self) -> Request:
+        """The same, as the call to which `remote_query` and `remote_data` belong."""
+        return replace(self, main=True)
+
+    def reverted_by(self, undo: Undo) -> Request:
+        """The same, taken back by `undo`."""
+        return replace(self, revert=undo)
 
 
 Flow = Generator[Request, Reply, Any]
@@ -128,21 +142,59 @@ def segment(value: str) -> str:
 
 @dataclass(frozen=True)
 class Call:
-    """What a flow works from. `entity` is the provider's own name of the object type; `values` are unified fields."""
+    """What a flow works from. `entity` is the provider's own name of the object type; `values` are unified fields.
+
+    `resource` is what the caller's call is about, `pipelines` or `stages`. `force`: delete what is in use, too.
+    """
 
     entity: str
     values: Mapping[str, Any] = field(default_factory=dict)
-    id: str | None = None
+    remote_data: Mapping[str, Any] = field(default_factory=dict)
+    resource: str = "pipelines"
+    force: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _as_they_are(_: Call, stages: list[Record]) -> list[Record]:
+    return stages
+
+
 @dataclass(frozen=True)
-class Resource:
-    """A unified resource at this provider: its field table for an object type, and a flow for each verb it has."""
+class Editor:
+    """The single writes by which a pipeline changes; `edit.Edit` makes everything else of them.
+
+    Each makes one request from the pipeline's record and what is to be written: `write` its own fields, `insert` a
+    stage, `change` some fields of a stage, `remove` one, `arrange` all of them in order. A provider that orders stages
+    by a number of their own names that field as `order` instead; one that has neither keeps its order. `delete` deletes
+    the pipeline; `stages_first`: only when it holds no stages. `inserted` finds the new stage in the reply. `again` is
+    the body that makes a deleted stage again. `complete` fills in what the provider wants in every stage of a list.
+    """
+
+    insert: Callable[[Call, Record, Record], Request]
+    change: Callable[[Call, Record, Record, Record], Request]
+    remove: Callable[[Call, Record, Record], Request]
+    write: Callable[[Call, Record, Record], Request] | None = None
+    delete: Callable[[Call, str], Request] | None = None
+    stages_first: bool = False
+    arrange: Callable[[Call, Record, list[Record]], Request] | None = None
+    order: str | None = None
+    inserted: Callable[[Reply], Record] = Reply.object
+    again: Callable[[Record], Record] = dict
+    complete: Callable[[Call, list[Record]], list[Record]] = _as_they_are
+
+
+@dataclass(frozen=True)
+class Pipelines:
+    """Pipelines at this provider: the field table for an object type, and a flow for each verb it has.
+
+    Stages come with their pipelines, so that their verbs are made of these by the engine.
+    """
 
     table: Callable[[str], Table]
-    create: Callable[[Call], Flow] | None = None
     list: Callable[[Call], Flow] | None = None
+    get: Callable[[Call, str], Flow] | None = None
+    create: Callable[[Call], Flow] | None = None
+    editor: Editor | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +232,8 @@ class RateLimit:
 
     `limit` (calls) in `window` (seconds) is its documented measure, said where an answer does not tell. The names of
     its own headers, beside the common forms that are always read: `limit_header`, `remaining_header`, and
-    `window_ms_header` (milliseconds). `wait` tells the seconds to wait from a 429 that has no Retry-After.
+    `window_ms_header` (milliseconds). `waits` tells the seconds to wait after a 429 without Retry-After, by a text
+    in its body; the first that is there counts.
     """
 
     limit: int
@@ -188,7 +241,7 @@ class RateLimit:
     limit_header: str = "x-ratelimit-limit"
     remaining_header: str = "x-ratelimit-remaining"
     window_ms_header: str | None = None
-    wait: Callable[[Reply], int | None] = lambda _: None
+    waits: Mapping[str, int] = field(default_factory=dict)
 
 
 Authenticate = Callable[[Any], Mapping[str, str]]
@@ -212,7 +265,7 @@ class Provider:
 
     `base_url` is https and has no trailing slash. `auth` tells, for each type of credentials that the provider takes,
     the headers that carry them. `query_credentials` are query parameters by which the provider would take a
-    credential: a caller may not send them. `scopes` reads from an error's body which scopes are missing.
+    credential: a caller may not send them. `scope_keys` are the keys under which an error's body lists missing scopes.
     """
 
     name: str
@@ -221,8 +274,8 @@ class Provider:
     base_url: str
     auth: Mapping[str, Authenticate]
     entities: Entities
-    pipelines: Resource
+    pipelines: Pipelines
     errors: tuple[Rule, ...]
     rate_limit: RateLimit
     query_credentials: frozenset[str] = frozenset()
-    scopes: Callable[[Any], list[str]] = lambda _: []
+    scope_keys: tuple[str, ...] = ()

@@ -17,7 +17,12 @@ from unified_crm.provider import RateLimit, Reply
 
 def retry_after(reply: Reply, declared: RateLimit) -> int:
     """Whole seconds to wait after a 429, at least 1: what the provider says, else what its file says of this reply."""
-    return max(1, _retry_after_header(reply.headers) or declared.wait(reply) or _read(reply, declared)["reset"] or 1)
+    return max(1, _retry_after_header(reply.headers) or _wait(reply, declared) or _read(reply, declared)["reset"] or 1)
+
+
+def _wait(reply: Reply, declared: RateLimit) -> int | None:
+    text = reply.body.decode("utf-8", "replace")
+    return next((seconds for mark, seconds in declared.waits.items() if mark in text), None)
 
 
 def headers(reply: Reply, declared: RateLimit) -> dict[str, str]:

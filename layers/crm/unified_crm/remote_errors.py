@@ -47,7 +47,7 @@ def explain(provider: Provider, reply: Reply) -> RemoteError:
     if code in ("missing_scope", "forbidden"):
         insight["forbidden_error"] = {
             "description": f"The account's credentials do not allow this at {provider.label}.",
-            "value": {"missing_scopes": provider.scopes(body)},
+            "value": {"missing_scopes": _listed(body, provider.scope_keys)},
         }
     return RemoteError(message, code=code, remote_status=reply.status, body=body, insight=insight, headers=headers)
 
@@ -58,6 +58,19 @@ def _code(provider: Provider, reply: Reply) -> str:
         if rule.status == reply.status and (rule.text is None or re.search(rule.text, text, re.IGNORECASE)):
             return rule.code
     return _MEANING.get(reply.status, "remote_error")
+
+
+def _listed(body: Any, keys: tuple[str, ...]) -> list[str]:
+    """What stands in lists under one of `keys`, wherever in the body, each once."""
+    if isinstance(body, list):
+        found = [text for each in body for text in _listed(each, keys)]
+    elif isinstance(body, Mapping):
+        lists = [value for key, value in body.items() if key in keys and isinstance(value, list)]
+        found = [str(each) for value in lists for each in value]
+        found += [text for key, value in body.items() if key not in keys for text in _listed(value, keys)]
+    else:
+        found = []
+    return list(dict.fromkeys(found))
 
 
 def _message(body: Any) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import ssl
 from base64 import b64encode
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, unquote, urlencode
 
 import urllib3
 from urllib3 import exceptions
@@ -64,6 +65,7 @@ class Transport:
         observe: Observe = lambda _: None,
     ) -> None:
         self._base_url = base_url
+        self._credential_headers = tuple(headers)
         self._headers = {"accept": "application/json", "user-agent": "unified-crm", **headers}
         self._redactions = _redactions(secrets)
         self._label = label
@@ -83,13 +85,23 @@ class Transport:
             self._observe(Exchange(request.method, request.path, status, monotonic() - started, error))
         return reply
 
+    def describe(self, request: Request) -> dict[str, Any]:
+        """What `send` would send, for people: the credentials are left out."""
+        shown = {**self._headers, **dict.fromkeys(self._credential_headers, "[redacted]")}
+        if request.json is not None:
+            shown["content-type"] = "application/json"
+        url = re.sub("%7B(id%20of%20step%20[0-9]+)%7D", lambda found: "{" + unquote(found[1]) + "}", self._url(request))
+        return {"method": request.method, "url": url, "headers": shown, "body": request.json}
+
+    def _url(self, request: Request) -> str:
+        query = urlencode(request.query, quote_via=quote)
+        return self._base_url + request.path + (f"?{query}" if query else "")
+
     def _send(self, request: Request, deadline: Deadline) -> Reply:
         left = deadline.left()
         if left <= 0:
             raise ProviderTimeout(f"There was no time left to call {self._label}.", may_have_acted=False)
-        url = self._base_url + request.path
-        if request.query:
-            url += "?" + urlencode(request.query, quote_via=quote)
+        url = self._url(request)
         headers, body = self._headers, None
         if request.json is not None:
             headers = {**headers, "content-type": "application/json"}

@@ -7,18 +7,19 @@ Their stages: https://developer.close.com/api/resources/opportunity-statuses
 from __future__ import annotations
 
 from unified_crm.mapping import Field, Table, timestamp
+from unified_crm.paging import ByOffset, every
 from unified_crm.provider import (
     Call,
+    Editor,
     Entities,
     Flow,
+    Pipelines,
     Provider,
     RateLimit,
     Record,
     Reply,
     Request,
-    Resource,
     Rule,
-    Undo,
     basic_key,
     bearer,
     segment,
@@ -29,7 +30,7 @@ STATUS = {"active": "active", "won": "won", "lost": "lost"}  # unified: Close
 STAGE = Table(
     Field("id", read_only=True),
     Field("name", "label", required=True),
-    Field("status", "type", values=STATUS, absent="active"),
+    Field("status", "type", values=STATUS, absent="active", fixed=True),  # no call is documented to change it
 )
 PIPELINE = Table(
     Field("id", read_only=True),
@@ -39,6 +40,19 @@ PIPELINE = Table(
     Field("updated_at", "date_updated", read_only=True, read=timestamp),
 )
 
+# No paging is documented; replies carry `has_more`, and Close's other lists page like this.
+PAGING = ByOffset("data", "_skip", more="has_more", limit=("_limit", 100), bare_first=True)
+
+
+def list_(_: Call) -> Flow:
+    """All pipelines with their statuses."""
+    return (yield from every(Request("GET", "/pipeline/", main=True), PAGING))
+
+
+def get(_: Call, id_: str) -> Flow:
+    """One pipeline with its statuses."""
+    return (yield Request("GET", _pipeline(id_), main=True)).object()
+
 
 def create(call: Call) -> Flow:
     """One call where Close makes the statuses along with the pipeline, else one more for each of them.
@@ -47,7 +61,7 @@ def create(call: Call) -> Flow:
     came back decides: https://github.com/closeio/closeio-api-scripts
     """
     body = PIPELINE.to_remote(call.values)
-    reply = yield Request("POST", "/pipeline/", json=body, main=True, undo=_delete_made)
+    reply = yield Request("POST", "/pipeline/", json=body, main=True, creates=Reply.object)
     pipeline = reply.object()
     wanted: list[Record] = body.get("statuses", [])
     present = _statuses(pipeline)
@@ -55,38 +69,49 @@ def create(call: Call) -> Flow:
         return pipeline
     statuses: list[Record | None] = [_take(present, status) for status in wanted]
     for stranger in present:  # what Close made by itself, or not as asked; nothing uses it yet
-        yield Request("DELETE", f"/status/opportunity/{segment(stranger['id'])}/")
+        yield _remove(call, pipeline, stranger)
     for index, status in enumerate(wanted):
         if statuses[index] is None:
-            made = yield Request("POST", "/status/opportunity/", json={**status, "pipeline_id": pipeline["id"]})
-            statuses[index] = made.object()
-    path = f"/pipeline/{segment(pipeline['id'])}/"
-    order = [{"id": status["id"]} for status in statuses if status]
-    shown = (yield Request("GET", path, fallback={**pipeline, "statuses": statuses})).object()
-    strangers = [status for status in _statuses(shown) if {"id": status["id"]} not in order]
+            statuses[index] = (yield _insert(call, pipeline, status)).object()
+    made = [status for status in statuses if status]
+    path = _pipeline(pipeline["id"])
+    shown = (yield Request("GET", path, fallback={**pipeline, "statuses": made})).object()
+    strangers = [each for each in _statuses(shown) if each["id"] not in [status["id"] for status in made]]
     for stranger in strangers:  # honoured after all, though the first reply did not show it
-        yield Request("DELETE", f"/status/opportunity/{segment(stranger['id'])}/")
+        yield _remove(call, pipeline, stranger)
     if not strangers and _same(_statuses(shown), wanted):
         return shown
-    return (yield Request("PUT", path, json={"name": pipeline["name"], "statuses": order})).object()
+    return (yield _write(call, {**pipeline, "statuses": made}, {})).object()
 
 
-def list_(_: Call) -> Flow:
-    """Close answers all pipelines at once and documents no paging."""
-    return (yield Request("GET", "/pipeline/", main=True)).records("data")
+def _write(_: Call, pipeline: Record, body: Record) -> Request:
+    """What PUT does with a name or statuses that it leaves out is not documented: both are always there, in order."""
+    statuses = [{"id": status["id"]} for status in _statuses(pipeline)]
+    return Request("PUT", _pipeline(pipeline["id"]), json={"name": pipeline["name"], "statuses": statuses, **body})
 
 
-def _delete_made(reply: Reply) -> Undo:
-    pipeline = reply.object()
-    return Undo("pipeline", pipeline["id"], pipeline.get("name"), lambda: _delete(pipeline["id"]))
+def _insert(_: Call, pipeline: Record, body: Record) -> Request:
+    return Request("POST", "/status/opportunity/", json={**body, "pipeline_id": pipeline["id"]})
 
 
-def _delete(id_: str) -> Flow:
-    """Close deletes a pipeline only when it holds no statuses."""
-    path = f"/pipeline/{segment(id_)}/"
-    for status in reversed(_statuses((yield Request("GET", path)).object())):
-        yield Request("DELETE", f"/status/opportunity/{segment(status['id'])}/")
-    yield Request("DELETE", path)
+def _change(_: Call, __: Record, status: Record, body: Record) -> Request:
+    return Request("PUT", _status(status["id"]), json=body)
+
+
+def _delete(_: Call, id_: str) -> Request:
+    return Request("DELETE", _pipeline(id_))
+
+
+def _remove(_: Call, __: Record, status: Record) -> Request:
+    return Request("DELETE", _status(status["id"]))
+
+
+def _pipeline(id_: str) -> str:
+    return f"/pipeline/{segment(id_)}/"
+
+
+def _status(id_: str) -> str:
+    return f"/status/opportunity/{segment(id_)}/"
 
 
 def _statuses(pipeline: Record) -> list[Record]:
@@ -118,7 +143,22 @@ PROVIDER = Provider(
     base_url="https://api.close.com/api/v1",
     auth={"api_key": basic_key, "bearer": bearer, "oauth2": bearer},
     entities=Entities({"opportunity": "opportunity"}),
-    pipelines=Resource(table=lambda _: PIPELINE, create=create, list=list_),
+    pipelines=Pipelines(
+        table=lambda _: PIPELINE,
+        list=list_,
+        get=get,
+        create=create,
+        editor=Editor(
+            insert=_insert,
+            change=_change,
+            remove=_remove,
+            write=_write,
+            arrange=lambda call, pipeline, statuses: _write(call, {**pipeline, "statuses": statuses}, {}),
+            again=lambda status: {"label": status["label"], "type": status.get("type") or "active"},
+            delete=_delete,
+            stages_first=True,  # Close deletes a pipeline only when it holds no statuses
+        ),
+    ),
     errors=(
         Rule("duplicate", 400, r"already (exists|in use)|duplicate|unique"),
         Rule("in_use", 400, r"(still|has|have|contains?|used by|assigned).*(status|opportunit)"),

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from unified_crm.mapping import Field, Table, timestamp
 from unified_crm.provider import (
     Call,
+    Editor,
     Entities,
     Flow,
+    Pipelines,
     Provider,
     RateLimit,
     Record,
     Reply,
     Request,
-    Resource,
     Rule,
-    Undo,
     bearer,
     segment,
 )
+from unified_crm.spread import spread
 
 PIPELINES = "/crm/v3/pipelines"
+VALIDATE = ("validateReferencesBeforeDelete", "validateDealStageUsagesBeforeDelete")
 ENTITIES = Entities({"contact": "contacts", "account": "companies", "opportunity": "deals"}, others=True)
 
-# unified: HubSpot's metadata. An active deal stage needs a probability between the two others: `_probabilities`.
-DEAL_STATUS = {"won": {"probability": "1.0"}, "lost": {"probability": "0.0"}, "active": {}}
+# unified: HubSpot's metadata. An active deal stage needs a probability between the others: `_complete`.
+DEAL_STATUS = {"won": {"probability": "1.0"}, "lost": {"probability": "0.0"}, "active": {"probability": None}}
 TICKET_STATUS = {
     "active": {"ticketState": "OPEN"},
     "closed": {"ticketState": "CLOSED"},
@@ -38,11 +39,8 @@ OTHER_STATUS: dict[str, Record] = {"active": {}}
 
 def _deal_status(metadata: Any) -> str | None:
     """By `probability`, never by the label: a live "Closed Lost" stage was seen with probability 0.1."""
-    try:
-        probability = float(metadata["probability"])
-    except (LookupError, TypeError, ValueError):
-        return _state(metadata)
-    return {1.0: "won", 0.0: "lost"}.get(probability, "active")
+    probability = _number(metadata)
+    return _state(metadata) if probability is None else {1.0: "won", 0.0: "lost"}.get(probability, "active")
 
 
 def _state(metadata: Any) -> str | None:
@@ -93,70 +91,78 @@ def _table(entity: str) -> Table:
     return PIPELINE.get(entity, OTHER_PIPELINE)
 
 
+def list_(call: Call) -> Flow:
+    """HubSpot answers all pipelines of an object type at once; there is no paging."""
+    return (yield Request("GET", _path(call), main=True)).records("results")
+
+
+def get(call: Call, id_: str) -> Flow:
+    """One pipeline with its stages."""
+    return (yield Request("GET", _path(call, id_), main=True)).object()
+
+
 def create(call: Call) -> Flow:
     """One call makes the pipeline with its stages, or nothing."""
     body = {"displayOrder": 0, **_table(call.entity).to_remote(call.values)}
-    body["stages"] = _with_metadata(body.get("stages", []), call.entity)
-    reply = yield Request("POST", _path(call.entity), json=body, main=True, undo=partial(_delete_made, call.entity))
-    return reply.object()
+    body["stages"] = _complete(call, body.get("stages", []))
+    return (yield Request("POST", _path(call), json=body, main=True, creates=Reply.object)).object()
 
 
-def list_(call: Call) -> Flow:
-    """HubSpot answers all pipelines of an object type at once; there is no paging."""
-    return (yield Request("GET", _path(call.entity), main=True)).records("results")
+def _path(call: Call, *ids: str) -> str:
+    return "/".join((PIPELINES, segment(call.entity), *map(segment, ids)))
 
 
-def _path(entity: str, *ids: str) -> str:
-    return "/".join((PIPELINES, segment(entity), *map(segment, ids)))
+def _delete(call: Call, id_: str) -> Request:
+    return Request("DELETE", _path(call, id_), query=_validate(call, *VALIDATE))
 
 
-def _delete_made(entity: str, reply: Reply) -> Undo:
-    pipeline = reply.object()
-    return Undo("pipeline", pipeline["id"], pipeline.get("label"), lambda: _delete(entity, pipeline["id"]))
+def _insert(call: Call, pipeline: Record, body: Record) -> Request:
+    return Request("POST", _path(call, pipeline["id"], "stages"), json=body)
 
 
-def _delete(entity: str, id_: str) -> Flow:
-    yield Request("DELETE", _path(entity, id_))
+def _change(call: Call, pipeline: Record, stage: Record, body: Record) -> Request:
+    """A stage's PATCH wants its metadata, and puts it in the place of all there was."""
+    metadata = dict(body.get("metadata", stage.get("metadata")) or {})
+    if "metadata" in body:
+        metadata.pop("isClosed", None)  # HubSpot works it out from the rest
+    path = _path(call, pipeline["id"], "stages", stage["id"])
+    return Request("PATCH", path, json={**body, "metadata": metadata})
 
 
-def _with_metadata(stages: list[Record], entity: str) -> list[Record]:
-    """Every stage needs `metadata`, and a deal's stage a probability in it.
+def _remove(call: Call, pipeline: Record, stage: Record) -> Request:
+    path = _path(call, pipeline["id"], "stages", stage["id"])
+    return Request("DELETE", path, query=_validate(call, VALIDATE[0]))
 
-    Active stages without one get theirs spread evenly and strictly between 0 and 1, in steps of 0.1, never falling.
-    """
+
+def _validate(call: Call, *names: str) -> tuple[tuple[str, str], ...]:
+    """Said in any case, since the default differs between versions."""
+    return tuple((name, "false" if call.force else "true") for name in names)
+
+
+def _again(stage: Record) -> Record:
+    """With its own id, so that what pointed at it does again."""
+    return {
+        "stageId": stage["id"],
+        **{key: stage[key] for key in ("label", "displayOrder", "metadata") if key in stage},
+    }
+
+
+def _complete(call: Call, stages: list[Record]) -> list[Record]:
+    """Every stage needs `metadata`, and a deal's a probability: an active one's is spread between its neighbours'."""
     stages = [{"metadata": {}, **stage} for stage in stages]
-    if entity != "deals":
-        return stages
-    open_ = [
-        stage for stage in stages if isinstance(stage["metadata"], dict) and "probability" not in stage["metadata"]
-    ]
-    for index, stage in enumerate(open_):
-        tenths = min(9, max(1, round((index + 1) * 10 / (len(open_) + 1))))
-        stage["metadata"] = {"probability": f"0.{tenths}", **stage["metadata"]}
+    open_ = [stage for stage in stages if _deal_status(stage["metadata"]) in ("active", None)]
+    if call.entity == "deals":
+        for stage, value in zip(open_, spread([_number(each["metadata"]) for each in open_], step=0.1), strict=True):
+            if isinstance(stage["metadata"], dict) and stage["metadata"].get("probability") is None:
+                stage["metadata"] = {**stage["metadata"], "probability": f"{value:.1f}"}
     return stages
 
 
-def _wait(reply: Reply) -> int | None:
-    """A 429 often has no Retry-After. The daily budget ends at midnight: an hour is a guess."""
-    text = reply.body.decode("utf-8", "replace")
-    return next((seconds for policy, seconds in POLICIES.items() if policy in text), None)
-
-
-POLICIES = {"TEN_SECONDLY_ROLLING": 10, "SECONDLY": 1, "DAILY": 3600}
-
-
-def _scopes(body: Any) -> list[str]:
-    """`errors[].context` names them, under either key."""
-    errors = body.get("errors") if isinstance(body, dict) else None
-    contexts = [each.get("context") for each in errors or [] if isinstance(each, dict)]
-    found = [
-        scope
-        for context in contexts
-        if isinstance(context, dict)
-        for key in ("requiredGranularScopes", "requiredScopes")
-        for scope in context.get(key) or []
-    ]
-    return list(dict.fromkeys(map(str, found)))
+def _number(metadata: Any) -> float | None:
+    try:
+        return float(metadata["probability"])
+    except (LookupError, TypeError, ValueError):
+        return None
 
 
 PROVIDER = Provider(
@@ -166,7 +172,22 @@ PROVIDER = Provider(
     base_url="https://api.hubapi.com",
     auth={"bearer": bearer, "oauth2": bearer},
     entities=ENTITIES,
-    pipelines=Resource(table=_table, create=create, list=list_),
+    pipelines=Pipelines(
+        table=_table,
+        list=list_,
+        get=get,
+        create=create,
+        editor=Editor(
+            insert=_insert,
+            change=_change,
+            remove=_remove,
+            write=lambda call, pipeline, body: Request("PATCH", _path(call, pipeline["id"]), json=body),
+            delete=_delete,
+            order="displayOrder",
+            again=_again,
+            complete=_complete,
+        ),
+    ),
     errors=(
         Rule("in_use", 400, r"STAGE_ID_IN_USE"),
         Rule("duplicate", 400, r"already exists|STAGE_LABEL_EXISTS"),
@@ -179,7 +200,8 @@ PROVIDER = Provider(
         limit_header="x-hubspot-ratelimit-max",
         remaining_header="x-hubspot-ratelimit-remaining",
         window_ms_header="x-hubspot-ratelimit-interval-milliseconds",
-        wait=_wait,
+        waits={"TEN_SECONDLY_ROLLING": 10, "SECONDLY": 1, "DAILY": 3600},  # it ends at midnight: an hour is a guess
     ),
     query_credentials=frozenset({"hapikey"}),
+    scope_keys=("requiredGranularScopes", "requiredScopes"),
 )

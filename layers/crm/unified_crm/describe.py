@@ -1,0 +1,111 @@
+"""What the field tables say about a provider, as answers: `meta` and `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from unified_crm.mapping import Field, Table
+from unified_crm.models import Pipeline, Stage, Status
+from unified_crm.provider import Provider, Request
+
+METHODS = ("list", "get", "create", "update", "delete")
+RESOURCES = ("pipelines", "stages")
+
+
+def supports(provider: Provider, resource: str, method: str) -> bool:
+    """Whether a provider has this verb. Verbs on stages are made of those on pipelines and of its editor."""
+    pipelines, editor = provider.pipelines, provider.pipelines.editor
+    if method == "list":
+        return pipelines.list is not None
+    if method == "get":
+        return pipelines.get is not None
+    if method == "create" and resource == "pipelines":
+        return pipelines.create is not None
+    if method == "delete" and resource == "pipelines":
+        return editor is not None and editor.delete is not None
+    return editor is not None
+
+
+def meta(provider: Provider, entity: str, resource: str, method: str) -> dict[str, Any]:
+    """What `method` on `resource` takes and answers at this provider, for its object type `entity`."""
+    table = provider.pipelines.table(entity)
+    return {
+        "provider": provider.name,
+        "resource": resource,
+        "method": method,
+        "supported": supports(provider, resource, method),
+        "entity": provider.entities.to_unified(entity),
+        "fields": _fields(provider, table, resource, method),
+    }
+
+
+def _fields(provider: Provider, table: Table, resource: str, method: str) -> dict[str, Any]:
+    stage = table["stages"].each
+    if resource == "stages":
+        fields = {name: _field(stage, name, method) for name in Stage.model_fields} if stage else {}
+        fields["pipeline"] = _said(required=method == "create")
+        fields["position"] = _position(provider, table)
+        return fields
+    fields = {name: _field(table, name, method) for name in Pipeline.model_fields}
+    fields["entity"] = {
+        **_said(read_only=method == "update"),
+        "values": [*provider.entities.names] + (["…"] if provider.entities.others else []),
+    }
+    if stage is not None:
+        nested = ("id", "name", "status", "created_at", "updated_at")
+        fields["stages"]["fields"] = {name: _field(stage, name, method) for name in nested}
+        if method == "update":
+            fields["stages"]["fields"]["id"] = _said(remote=_path(stage["id"]))
+    return fields
+
+
+def _field(table: Table, name: str, method: str) -> dict[str, Any]:
+    if name not in table:
+        return {"supported": False, "required": False, "read_only": True, "remote_field": None}
+    row = table[name]
+    read_only = row.read_only or (row.fixed and method == "update")
+    said = _said(required=row.required and method == "create", read_only=read_only, remote=_path(row))
+    if name == "status":
+        said["values"] = [status for status in get_args(Status) if status in (row.values or {})]
+    return said
+
+
+def _said(*, required: bool = False, read_only: bool = False, remote: str | None = None) -> dict[str, Any]:
+    return {"supported": True, "required": required, "read_only": read_only, "remote_field": remote}
+
+
+def _position(provider: Provider, table: Table) -> dict[str, Any]:
+    editor = provider.pipelines.editor
+    stage = table["stages"].each
+    writable = editor is not None and bool(editor.arrange or editor.order)
+    remote = _path(stage["position"]) if stage is not None and "position" in stage else None
+    return _said(read_only=not writable, remote=remote)
+
+
+def _path(row: Field) -> str:
+    return ".".join(row.path)
+
+
+def explain(table: Table, record: Any, request: Request | None) -> dict[str, Any]:
+    """Each unified field: the provider's field and the call that it came from, and what was done to it.
+
+    `how` is `copied`, `converted`, or `defaulted` where the provider says nothing.
+    """
+    call = f"{request.method} {request.path}" if request else None
+    found: dict[str, Any] = {}
+    for row in table:
+        if row.each is not None:
+            value = record.get(row.path[0]) if isinstance(record, Mapping) else None
+            items = row.each.sorted(value if isinstance(value, list) else [])
+            found[row.unified] = {"remote_field": _path(row), "request": call, "how": "converted"}
+            found[f"{row.unified}[]"] = [explain(row.each, item, request) for item in items]
+            continue
+        if row.remote_value(record) is None:
+            how = "defaulted"
+        elif row.read or row.values is not None:
+            how = "converted"
+        else:
+            how = "copied"
+        found[row.unified] = {"remote_field": _path(row), "request": call, "how": how}
+    return found

@@ -1,0 +1,354 @@
+"""The five verbs on pipelines and on stages, for one account and one call.
+
+A provider declares flows for pipelines, and the single writes of an `Editor`; stages come with their pipelines, so that
+every verb on stages is made of these here, once for all providers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from unified_crm import describe
+from unified_crm.accounts import Account
+from unified_crm.deadline import Deadline
+from unified_crm.edit import Edit
+from unified_crm.engine import Options, Run
+from unified_crm.errors import InvalidRequest, NotFound, Unsupported
+from unified_crm.lists import ListOptions, page
+from unified_crm.lost_answer import Search
+from unified_crm.mapping import Table, Warnings
+from unified_crm.models import Pipeline, Stage
+from unified_crm.provider import Call, Flow, Provider, Record, Request, Undo
+from unified_crm.transport import Observe
+
+
+@dataclass(frozen=True)
+class Result:
+    """What stands at the provider now.
+
+    `unified` holds the unified fields that this provider has, `record` the provider's own form of the same, `raw` its
+    last reply. `outcome` is None but for creates: `created`, or `adopted` where the answer to the create was lost and
+    the pipeline found. `plan` is what a dry run would send, `explain` where each field came from.
+    """
+
+    unified: dict[str, Any]
+    record: Any
+    raw: Any
+    warnings: Warnings = field(default_factory=list)
+    outcome: str | None = None
+    plan: list[dict[str, Any]] | None = None
+    explain: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ListResult:
+    """A page of a list, each item as (unified, the provider's own)."""
+
+    items: list[tuple[dict[str, Any], Any]]
+    next_cursor: str | None
+    prev_cursor: str | None
+
+
+class Verbs:
+    """What can be done with one account's pipelines and stages of one object type.
+
+    `entity` is the unified one. Each verb raises InvalidRequest, Unsupported or NotFound before it has written
+    anything; a ProviderError where nothing has changed; PartialFailure where something has and could not be put back;
+    and OutcomeUnknown where that cannot be told.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        options: Options,
+        deadline: Deadline,
+        observe: Observe = lambda _: None,
+        *,
+        entity: str | None = None,
+    ) -> None:
+        self._account, self._options, self._deadline, self._observe = account, options, deadline, observe
+        self._provider: Provider = account.provider
+        self._label = self._provider.label
+        _refuse_credentials(self._provider, options)
+        self._entity, self._warnings = _entity(self._provider, entity or "opportunity", options.skip_unsupported)
+        self._table = self._provider.pipelines.table(self._entity)
+
+    # Pipelines
+
+    def list_pipelines(self, options: ListOptions) -> ListResult:
+        """A page of the pipelines, in the provider's order."""
+        records = self._table.sorted(self._run(self._list("pipelines")))
+        return _listed([(self._unified(each), each) for each in records], options)
+
+    def get_pipeline(self, id_: str) -> Result:
+        """One pipeline with its stages."""
+        run = self._new_run()
+        record = run.drive(self._get("pipelines", id_))
+        return self._result(run, record)
+
+    def create_pipeline(self, values: Mapping[str, Any]) -> Result:
+        """Create a pipeline with its stages: all of it, or nothing."""
+        create = self._provider.pipelines.create
+        if create is None:
+            raise Unsupported(f"{self._label} does not let pipelines be created")
+        kept, warnings = self._check(self._table, values)
+        call = self._call("pipelines", kept)
+        listing = self._provider.pipelines.list
+        run = self._new_run(
+            writes=True, look=listing and Search(listing, call, self._table), erase=lambda made: self._erase(call, made)
+        )
+        record = run.drive(create(call))
+        return self._result(run, record, warnings, "adopted" if run.adopted else "created")
+
+    def update_pipeline(self, id_: str, values: Mapping[str, Any], *, prune: bool = False) -> Result:
+        """Change a pipeline: its own fields, and the stages that are given; `prune` deletes those that are not."""
+        kept, warnings = self._check_change(self._table, values)
+        stages = kept.pop("stages", None)
+
+        def flow() -> Flow:
+            pipeline = yield from self._get("pipelines", id_)
+            edit = Edit(self._provider, self._call("pipelines", kept), pipeline)
+            return (yield from edit.update(kept, stages, prune=prune))
+
+        run = self._new_run(writes=True)
+        return self._result(run, run.drive(flow()), warnings)
+
+    def delete_pipeline(self, id_: str) -> Result:
+        """Delete a pipeline with its stages."""
+
+        def flow() -> Flow:
+            pipeline = yield from self._get("pipelines", id_)
+            edit = Edit(self._provider, self._call("pipelines", {}), pipeline)
+            yield from edit.delete_pipeline(self._gone(id_), put_back=True)
+
+        run = self._new_run(writes=True)
+        run.drive(flow())
+        return Result({"id": id_}, run.raw, run.raw, self._warnings, plan=self._plan(run))
+
+    # Stages
+
+    def list_stages(self, pipeline_id: str | None, options: ListOptions) -> ListResult:
+        """A page of the stages, of one pipeline or of all, in the provider's order."""
+        if pipeline_id is None:
+            pipelines = self._table.sorted(self._run(self._list("stages")))
+        else:
+            pipelines = [self._run(self._get("stages", pipeline_id))]
+        return _listed([stage for pipeline in pipelines for stage in self._stages(pipeline)], options)
+
+    def get_stage(self, id_: str, pipeline_id: str | None) -> Result:
+        """One stage. `pipeline_id` saves a look through all pipelines."""
+        run = self._new_run()
+        pipeline = run.drive(self._owner(id_, pipeline_id))
+        return self._stage_result(run, self._find(pipeline, id_))
+
+    def create_stage(self, values: Mapping[str, Any]) -> Result:
+        """A new stage in the pipeline `values["pipeline"]["id"]`, at `position`, else at the end."""
+        pipeline_id = (values.get("pipeline") or {}).get("id")
+        if not pipeline_id:
+            raise InvalidRequest(
+                "pipeline.id is required",
+                insight={
+                    "missing_required_body_fields": {
+                        "description": "A stage belongs to a pipeline.",
+                        "value": ["pipeline.id"],
+                    }
+                },
+            )
+        position = values.get("position")
+        kept, warnings = self._check(self._stage_table, _own(values))
+
+        def flow() -> Flow:
+            pipeline = yield from self._get("stages", pipeline_id)
+            before = {unified["id"] for unified, _ in self._stages(pipeline)}
+            edit = Edit(self._provider, self._call("stages", kept), pipeline)
+            return before, (yield from edit.insert_stage(self._with_remote_data(kept), position))
+
+        run = self._new_run(writes=True)
+        before, pipeline = run.drive(flow())
+        made = [(unified, record) for unified, record in self._stages(pipeline) if unified["id"] not in before]
+        return self._stage_result(run, made[0] if made else ({"id": None}, {}), warnings, "created")
+
+    def update_stage(self, id_: str, values: Mapping[str, Any], pipeline_id: str | None) -> Result:
+        """Change a stage. `pipeline_id`, or `values["pipeline"]["id"]`, saves a look through all pipelines."""
+        named = (values.get("pipeline") or {}).get("id")
+        if named and pipeline_id and named != pipeline_id:
+            raise InvalidRequest(f"pipeline[id] is {pipeline_id!r} in the query and {named!r} in the body")
+        position = values.get("position")
+        kept, warnings = self._check_change(self._stage_table, _own(values))
+
+        def flow() -> Flow:
+            pipeline = yield from self._owner(id_, pipeline_id)
+            if named and self._table["id"].to_unified(pipeline) != named:
+                raise Unsupported(f"pipeline.id: {self._label} does not let a stage be moved to another pipeline")
+            edit = Edit(self._provider, self._call("stages", kept), pipeline)
+            return (yield from edit.update_stage(id_, self._with_remote_data(kept), position))
+
+        run = self._new_run(writes=True)
+        return self._stage_result(run, self._find(run.drive(flow()), id_), warnings)
+
+    def delete_stage(self, id_: str, pipeline_id: str | None) -> Result:
+        """Delete a stage."""
+
+        def flow() -> Flow:
+            pipeline = yield from self._owner(id_, pipeline_id)
+            return (yield from Edit(self._provider, self._call("stages", {}), pipeline).delete_stage(id_))
+
+        run = self._new_run(writes=True)
+        run.drive(flow())
+        return Result({"id": id_}, None, None, self._warnings, plan=self._plan(run))
+
+    def meta(self, resource: str, method: str) -> dict[str, Any]:
+        """What a method takes and answers here."""
+        return describe.meta(self._provider, self._entity, resource, method)
+
+    # How
+
+    def _call(self, resource: str, values: Mapping[str, Any]) -> Call:
+        return Call(
+            self._entity,
+            values,
+            self._options.remote_data,
+            resource,
+            self._options.force_delete,
+            self._account.settings,
+        )
+
+    def _new_run(self, **how: Any) -> Run:
+        return Run(self._account, self._options, self._deadline, self._observe, **how)
+
+    def _run(self, flow: Flow) -> Any:
+        return self._new_run().drive(flow)
+
+    def _erase(self, call: Call, record: Record) -> Undo:
+        """Deletes a pipeline that was just created, whatever stages it has by then."""
+        id_, name = self._table["id"].to_unified(record), self._table["name"].to_unified(record)
+
+        def flow() -> Flow:
+            editor = self._provider.pipelines.editor
+            standing = record
+            if editor is not None and editor.stages_first:
+                standing = yield from self._get("pipelines", id_)
+            yield from Edit(self._provider, call, standing).delete_pipeline(self._gone(id_), put_back=False)
+
+        return Undo("pipeline", id_, name, flow)
+
+    def _gone(self, id_: str) -> Request:
+        """A read of the pipeline, which answers 404 once it is deleted."""
+        request: Request = next(self._get("pipelines", id_))
+        return replace(request, main=False)
+
+    def _list(self, resource: str) -> Flow:
+        listing = self._provider.pipelines.list
+        if listing is None:
+            raise Unsupported(f"{self._label} does not let pipelines be listed")
+        return listing(self._call(resource, {}))
+
+    def _get(self, resource: str, id_: str) -> Flow:
+        get = self._provider.pipelines.get
+        if get is None:
+            raise Unsupported(f"{self._label} does not let a pipeline be read")
+        return get(self._call(resource, {}), id_)
+
+    def _owner(self, stage_id: str, pipeline_id: str | None) -> Flow:
+        """The pipeline that holds a stage."""
+        if pipeline_id is not None:
+            return (yield from self._get("stages", pipeline_id))
+        pipelines = yield from self._list("stages")
+        for pipeline in pipelines:
+            if any(unified["id"] == stage_id for unified, _ in self._stages(pipeline)):
+                return pipeline
+        raise NotFound(f"{self._label} has no stage {stage_id}")
+
+    def _find(self, pipeline: Record, stage_id: str) -> tuple[dict[str, Any], Any]:
+        for unified, record in self._stages(pipeline):
+            if unified["id"] == stage_id:
+                return unified, record
+        raise NotFound(f"{self._label} has no stage {stage_id} in pipeline {self._table['id'].to_unified(pipeline)}")
+
+    @property
+    def _stage_table(self) -> Table:
+        stage = self._table["stages"].each
+        if stage is None:
+            raise Unsupported(f"{self._label} has no stages")
+        return stage
+
+    def _stages(self, pipeline: Record) -> list[tuple[dict[str, Any], Any]]:
+        """The stages of a pipeline as the stage resource shows them, each with the provider's own record."""
+        owner = {"id": self._table["id"].to_unified(pipeline), "name": self._table["name"].to_unified(pipeline)}
+        value = pipeline.get(self._table["stages"].path[0])
+        records = self._stage_table.sorted(value if isinstance(value, list) else [])
+        found = []
+        for index, record in enumerate(records):
+            unified = {**self._stage_table.to_unified(record), "position": index, "pipeline": owner}
+            found.append(({name: unified[name] for name in Stage.model_fields if name in unified}, record))
+        return found
+
+    def _unified(self, record: Record) -> dict[str, Any]:
+        return pipeline_to_unified(self._provider, self._entity, record)
+
+    def _result(self, run: Run, record: Record, warnings: Warnings | None = None, outcome: str | None = None) -> Result:
+        found = [*self._warnings, *(warnings or [])]
+        explained = self._explain(self._table, record, run)
+        return Result(self._unified(record), record, run.raw, found, outcome, self._plan(run), explained)
+
+    def _stage_result(
+        self, run: Run, found: tuple[dict[str, Any], Any], warnings: Warnings | None = None, outcome: str | None = None
+    ) -> Result:
+        unified, record = found
+        said = [*self._warnings, *(warnings or [])]
+        explained = self._explain(self._stage_table, record, run)
+        return Result(unified, record, record, said, outcome, self._plan(run), explained)
+
+    def _explain(self, table: Table, record: Any, run: Run) -> dict[str, Any] | None:
+        return describe.explain(table, record, run.last) if self._options.explain else None
+
+    def _plan(self, run: Run) -> list[dict[str, Any]] | None:
+        return run.plan if self._options.dry_run else None
+
+    def _with_remote_data(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**values, "remote_data": self._options.remote_data}
+
+    def _check(self, table: Table, values: Mapping[str, Any]) -> tuple[dict[str, Any], Warnings]:
+        kept, warnings = table.check(self._with_remote_data(values), self._label, skip=self._options.skip_unsupported)
+        del kept["remote_data"]
+        return kept, warnings
+
+    def _check_change(self, table: Table, values: Mapping[str, Any]) -> tuple[dict[str, Any], Warnings]:
+        return table.check(values, self._label, skip=self._options.skip_unsupported, create=False)
+
+
+def pipeline_to_unified(provider: Provider, entity: str, record: Record) -> dict[str, Any]:
+    """A provider's pipeline as the unified one, the fields that the provider has, in the contract's order."""
+    found = provider.pipelines.table(entity).to_unified(record)
+    unified = {**found, "entity": provider.entities.to_unified(entity)}
+    unified["stages"] = [{**stage, "pipeline": {"id": unified["id"]}} for stage in unified.get("stages") or []]
+    return {name: unified[name] for name in Pipeline.model_fields if name in unified}
+
+
+def _own(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's fields but for its place."""
+    return {name: value for name, value in values.items() if name not in ("pipeline", "position")}
+
+
+def _listed(items: list[tuple[dict[str, Any], Any]], options: ListOptions) -> ListResult:
+    found = page(items, options)
+    return ListResult(found.items, found.next_cursor, found.prev_cursor)
+
+
+def _entity(provider: Provider, wanted: str, skip: bool) -> tuple[str, Warnings]:
+    """The provider's name of an object type, and a warning where the caller's had to be left out."""
+    entities, label = provider.entities, provider.label
+    if (remote := entities.to_remote(wanted)) is not None:
+        return remote, []
+    problem = f"{label} has no pipelines for {wanted!r}, only for {', '.join(map(repr, entities.names))}"
+    if not skip:
+        raise Unsupported(f"entity: {problem}")
+    return next(iter(entities.names.values())), [{"field": "entity", "message": f"{problem}; it was left out"}]
+
+
+def _refuse_credentials(provider: Provider, options: Options) -> None:
+    for key, _ in options.remote_query:
+        if key.split("[")[0].lower() in provider.query_credentials:
+            raise InvalidRequest(f"remote_query[{key}]: {provider.label} would take it for a credential")
