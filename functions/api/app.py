@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +26,12 @@ from unified_crm.verbs import Verbs
 
 ANSWER_SECONDS = 1.0
 """Kept of Lambda's remaining time for making the answer."""
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
-logger = Logger()
-metrics = Metrics()
+SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "unified-crm")
+
+logger = Logger(service=SERVICE)
+metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "UnifiedCRM"), service=SERVICE)
 tracer = Tracer(patch_modules=["botocore"])
 app = APIGatewayHttpResolver()
 
@@ -150,6 +153,8 @@ def unknown_error(error: Exception) -> Response[str]:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """The function's entry point."""
     started = monotonic()
+    context_of_caller = ((event.get("requestContext") or {}).get("authorizer") or {}).get("lambda") or {}
+    logger.append_keys(tenant=context_of_caller.get("tenant"))
     answer = app.resolve(event, context)
     metrics.add_metric("Calls", MetricUnit.Count, 1)
     logger.info(
@@ -170,7 +175,7 @@ def _verbs(parameters: request.Parameters, entity: str | None, values: dict[str,
     """
     deadline = Deadline(app.lambda_context.get_remaining_time_in_millis() / 1000 - ANSWER_SECONDS)
     caller = request.caller(app.current_event)
-    logger.append_keys(tenant=caller.tenant, account=parameters.account_id)
+    logger.append_keys(account=parameters.account_id)
     account = accounts.load(parameters.account_id, caller.tenant, caller.accounts)
     logger.append_keys(provider=account.provider.name)
     metrics.add_dimension("provider", account.provider.name)

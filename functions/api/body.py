@@ -44,10 +44,11 @@ def parse(body: bytes, content_type: str | None) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for index, (key, _) in enumerate(pairs) if key in dict(pairs[:index]))
-        raise InvalidJson(f"The body has the key {twice!r} twice in one object")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise InvalidJson(f"The body has the key {key[:100]!r} twice in one object")
+        found[key] = value
     return found
 
 

@@ -10,9 +10,12 @@ from aws_lambda_powertools.event_handler import Response
 from pydantic import BaseModel
 
 from api.request import Parameters
-from unified_crm.errors import UnifiedError
+from unified_crm.errors import ProviderBadReply, UnifiedError
 from unified_crm.models import Pipeline, Stage, StageInPipeline
 from unified_crm.verbs import ListResult, Result
+
+MAX_LETTERS = 4 * 1024 * 1024
+"""A Lambda function may answer 6 MB, the quotes and slashes of this text escaped once more."""
 
 _MODELS: dict[str, type[BaseModel]] = {"pipelines": Pipeline, "stages": Stage}
 
@@ -97,9 +100,15 @@ def _complete(unified: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]
 
 
 def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response[str]:
-    return Response(
-        status_code=status,
-        content_type="application/json",
-        body=json.dumps(body, separators=(",", ":")),
-        headers=dict(headers or {}),
-    )
+    text = _dump(body)
+    if len(text) > MAX_LETTERS and isinstance(body, dict) and "remote_data" in body:
+        warning = {"field": "remote_data", "message": "It is larger than can be answered, and was left out"}
+        rest = {name: value for name, value in body.items() if name != "remote_data"}
+        text = _dump({**rest, "truto_warnings": [*rest.get("truto_warnings", []), warning]})
+    if len(text) > MAX_LETTERS:
+        raise ProviderBadReply("What the provider answered is larger than can be passed on", may_have_acted=False)
+    return Response(status_code=status, content_type="application/json", body=text, headers=dict(headers or {}))
+
+
+def _dump(body: Any) -> str:
+    return json.dumps(body, separators=(",", ":"))

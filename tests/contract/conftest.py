@@ -6,7 +6,7 @@ A provider without a simulator is an error here: the suite cannot be collected.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,14 @@ from pydantic import TypeAdapter
 
 from local import simulators
 from local.simulators.base import Simulator
-from unified_crm import engine, providers
+from unified_crm import providers
 from unified_crm.accounts import Account
 from unified_crm.credentials import Credentials
 from unified_crm.deadline import Deadline
-from unified_crm.engine import Options, Result
+from unified_crm.engine import Options
 from unified_crm.mapping import Table
 from unified_crm.provider import Provider
+from unified_crm.verbs import Result, Verbs
 
 _CREDENTIALS: TypeAdapter[Any] = TypeAdapter(Credentials)
 
@@ -73,7 +74,20 @@ class Subject:
         **options: Any,
     ) -> Result:
         values = self.values() if values is None else values
-        return engine.create_pipeline(account or self.account(), values, Options(**options), Deadline(seconds))
+        return self.verbs(seconds=seconds, account=account, **options).create_pipeline(values)
+
+    def verbs(
+        self, *, seconds: float = 20, account: Account | None = None, entity: str | None = None, **options: Any
+    ) -> Verbs:
+        return Verbs(account or self.account(), Options(**options), Deadline(seconds), entity=entity)
+
+    def seed(self, name: str = "Sales", stages: Sequence[Any] = ("One", "Two", "Three")) -> dict[str, Any]:
+        """A pipeline that is there already, as the simulator shows it."""
+        return self.simulator.seed(name, stages)
+
+    def held(self, id_: str) -> dict[str, Any] | None:
+        """What the simulator holds under an id."""
+        return next((each for each in self.simulator.pipelines() if each["id"] == id_), None)
 
 
 def _subjects() -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from unified_crm import engine, providers
+from unified_crm import providers, verbs
 from unified_crm.provider import Call, Reply
 
 CASES = Path(__file__).parent / "cases"
@@ -35,7 +35,7 @@ def test_a_record_reads_as(name: str, case: dict[str, Any]) -> None:
     provider = providers.load(name)
     entity = provider.entities.to_remote(case.get("entity", "opportunity"))
     assert entity is not None
-    found = engine.pipeline_to_unified(provider, entity, case["given"])
+    found = verbs.pipeline_to_unified(provider, entity, case["given"])
     assert {key: found[key] for key in case["expected"]} == case["expected"]
 
 

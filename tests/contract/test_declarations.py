@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local import simulators
-from unified_crm import mapping, providers
+from unified_crm import mapping, paging, providers, spread
 from unified_crm import provider as declarations
 from unified_crm.errors import REMOTE_CODES
 from unified_crm.mapping import Table, merge
@@ -88,7 +88,7 @@ def test_credentials_of_each_kind_become_headers_in_lower_case(provider: Provide
 
 
 def test_flows_are_generators_that_begin_with_an_absolute_path(provider: Provider) -> None:
-    for verb in (provider.pipelines.create, provider.pipelines.list):
+    for verb in (provider.pipelines.create, provider.pipelines.list, _get_one(provider)):
         if verb is None:
             continue
         assert inspect.isgeneratorfunction(verb)
@@ -105,7 +105,17 @@ def test_flows_are_generators_that_begin_with_an_absolute_path(provider: Provide
 def test_a_provider_is_short_and_does_no_input_or_output(provider: Provider) -> None:
     source = _source(provider)
     assert len(source.splitlines()) <= 200
-    allowed = {mapping.__name__, declarations.__name__, "__future__", "collections.abc", "functools", "typing", "re"}
+    allowed = {
+        mapping.__name__,
+        declarations.__name__,
+        paging.__name__,
+        spread.__name__,
+        "__future__",
+        "collections.abc",
+        "functools",
+        "typing",
+        "re",
+    }
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             assert node.module in allowed, f"line {node.lineno} imports {node.module}"
@@ -153,6 +163,15 @@ def test_reading_takes_whatever_a_provider_may_send(name: str, data: st.DataObje
         for each in unified["stages"]:
             assert each.get("status") in (None, *get_args(Status))
         json.dumps(unified)
+
+
+def _get_one(provider: Provider) -> Any:
+    get = provider.pipelines.get
+
+    def flow(call: Call) -> Any:
+        return (yield from get(call, "an-id")) if get else None
+
+    return flow
 
 
 def _record(table: Table) -> st.SearchStrategy[dict[str, Any]]:

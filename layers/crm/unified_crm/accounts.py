@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -81,13 +82,13 @@ def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> 
     if allowed is not None and account_id not in allowed:
         raise absent
     text = _read_secret(account_id, absent)
+    if _tenant_of(text) != tenant:
+        raise absent
     try:
         stored = _Stored.model_validate_json(text)
     except ValidationError as error:
         where = "; ".join(".".join(map(str, each["loc"])) or "the whole" for each in error.errors(include_input=False))
         raise AccountUnusable(f"What is stored for integrated account {account_id} is malformed: {where}") from None
-    if stored.tenant != tenant:
-        raise absent
     try:
         provider = providers.load(stored.provider)
     except LookupError:
@@ -98,6 +99,15 @@ def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> 
             f"and integrated account {account_id} has {stored.credentials.type}"
         )
     return Account(account_id, tenant, provider, stored.credentials, stored.settings or {})
+
+
+def _tenant_of(text: str | bytes) -> Any:
+    """Whose account it is, if that can be read at all: who else asks must learn nothing of the rest."""
+    try:
+        stored = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return stored.get("tenant") if isinstance(stored, dict) else None
 
 
 def base_url(provider: Provider) -> str:
@@ -113,12 +123,24 @@ def base_url(provider: Provider) -> str:
 def _origins(text: str) -> dict[str, str]:
     try:
         origins = json.loads(text)
-        usable = all(urlsplit(each).scheme in ("http", "https") and urlsplit(each).netloc for each in origins.values())
+        usable = all(_is_origin(each) for each in origins.values())
     except (ValueError, AttributeError, TypeError):
         usable = False
     if not usable:
         raise InternalError("PROVIDER_BASE_URLS must be a JSON object of provider name to origin")
     return dict(origins)
+
+
+def _is_origin(text: str) -> bool:
+    parts = urlsplit(text)
+    host = parts.hostname or ""
+    return (
+        parts.scheme in ("http", "https")
+        and re.fullmatch(r"[A-Za-z0-9._:-]+", host) is not None
+        and parts.port != 0  # a port that is no number is a ValueError
+        and text == text.strip()
+        and parts.username is None
+    )
 
 
 def _read_secret(account_id: str, absent: NotFound) -> str | bytes:
@@ -142,7 +164,7 @@ def _read_secret(account_id: str, absent: NotFound) -> str | bytes:
 
 def _new_secrets() -> SecretsProvider:
     # Its defaults wait a minute for a connection, longer than the function may live.
-    config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
+    config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
     return SecretsProvider(boto_config=config)
 
 

@@ -91,10 +91,11 @@ class Edit:
         rest = [_Place(each, {}) for each in present if each is not stage]
         return (yield from self._apply({}, rest, [stage]))
 
-    def delete_pipeline(self, gone: Request, *, put_back: bool) -> Flow:
+    def delete_pipeline(self, gone: Request, *, put_back: bool, spare: frozenset[str] = frozenset()) -> Flow:
         """Delete the pipeline, its stages first where the provider wants that. `gone` is a read that settles doubts.
 
-        `put_back`: a failure brings back what was deleted. Without it this serves to clean up.
+        `put_back`: a failure brings back what was deleted. Without it this serves to clean up. `spare` are ids of
+        stages that are not to be deleted: somebody else's.
         """
         delete = self._editor.delete
         if delete is None:
@@ -102,6 +103,8 @@ class Edit:
         undo = self._undo([])
         if self._editor.stages_first:
             for stage in reversed(self._stages(self._before)):
+                if self._key(stage) in spare:
+                    continue
                 request = self._editor.remove(self._call, self._before, stage)
                 yield request.reverted_by(undo) if put_back else request
         yield replace(delete(self._call, self._id), main=put_back, gone=gone if put_back else None)
@@ -224,9 +227,6 @@ class Edit:
         for stage in present:
             if self._key(stage) not in old and self._stage["name"].to_unified(stage) in names:
                 yield editor.remove(call, now, stage)
-        body = {key: self._before[key] for key in own if key in self._before and self._before[key] != now.get(key)}
-        if body and editor.write is not None:
-            yield editor.write(call, self._before, body)
         standing: list[Record] = []
         notes: list[dict[str, Any]] = []
         for stage in before:
@@ -241,9 +241,13 @@ class Edit:
             changed = {key: stage[key] for key in keys if key in stage and stage[key] != current.get(key)}
             if changed:
                 yield editor.change(call, now, current, changed)
+        as_before = merge(self._before, {self._path: standing})
+        body = {key: self._before[key] for key in own if key in self._before and self._before[key] != now.get(key)}
+        if body and editor.write is not None:
+            yield editor.write(call, as_before, body)
         after = [self._key(each) for each in present if self._key(each) in old]
         if editor.arrange is not None and after != [self._key(each) for each in standing]:
-            yield editor.arrange(call, self._before, standing)
+            yield editor.arrange(call, as_before, standing)
         return notes
 
     def _read(self) -> Flow:

@@ -20,15 +20,18 @@ from unified_crm.errors import (
     PartialFailure,
     ProviderBadReply,
     ProviderError,
+    ProviderTimeout,
     RemoteError,
+    UnifiedError,
 )
 from unified_crm.lost_answer import Search
 from unified_crm.mapping import merge
 from unified_crm.provider import Flow, Record, Reply, Request, Undo
 from unified_crm.transport import Observe
 
-RESERVE_SECONDS = 8.0
-"""Kept back for taking back what a failed call did, or for looking whether one whose answer was lost did it."""
+MINIMUM_SECONDS = 1.0
+"""A call that writes is not begun with less. Half of the time is kept back: for taking back what a failed call did,
+which costs about as much as doing it, or for looking whether one whose answer was lost did it."""
 _ATTEMPTS = 3
 
 
@@ -74,7 +77,7 @@ class Run:
         self._transport = account.transport(observe)
         self._options = options
         self._whole = deadline
-        self._forward = deadline.keep(min(RESERVE_SECONDS, deadline.left() * 0.4))
+        self._forward = deadline.keep(deadline.left() / 2) if writes else deadline
         self._writes = writes
         self._look = look
         self._erase = erase
@@ -83,10 +86,15 @@ class Run:
         self.raw: Any = None
         self.last: Request | None = None
         self.adopted = False
+        self._adopted: Undo | None = None
         self.plan: list[dict[str, Any]] = []
 
     def drive(self, flow: Flow) -> Any:
-        """The flow's result. Where it fails, what it created is deleted again before the error goes on."""
+        """The flow's result. Where it fails, what it did is taken back before the error goes on."""
+        if self._writes and self._whole.left() < MINIMUM_SECONDS:
+            raise ProviderTimeout(
+                f"There was too little time left to call {self._provider.label}.", may_have_acted=False
+            )
         try:
             return self._advance(flow, self._step)
         except ProviderError as error:
@@ -107,7 +115,9 @@ class Run:
                     request = flow.send(reply)
         except StopIteration as stop:
             return stop.value
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except UnifiedError:
+            raise
+        except Exception as error:  # whatever a reply of another form does to a flow: what was done must be taken back
             raise ProviderBadReply(f"{self._provider.label}'s answer was not of the form it documents.") from error
 
     def _step(self, request: Request) -> Reply:
@@ -121,7 +131,7 @@ class Run:
             reply = self._after_failure(request, error, started)
         else:
             if request.fallback is not None and not _shows(reply, request.fallback):
-                return _reply(request.fallback)
+                reply = _reply(request.fallback)
         if request.revert is not None and request.revert not in self._undos:
             self._undos.append(request.revert)
         self.raw, self.last = reply.content(), request
@@ -130,6 +140,7 @@ class Run:
     def _after_failure(self, request: Request, error: ProviderError, started: float) -> Reply:
         """What to go on with all the same. Raises `error` where there is nothing."""
         if request.fallback is not None:
+            self.raw = request.fallback
             return _reply(request.fallback)
         if not error.may_have_acted:
             raise error
@@ -138,7 +149,8 @@ class Run:
         if request.main and request.creates and self._look:
             reply = _reply(self._look.find(self, request, error, started))
             self.adopted = True
-            self._remember_undo(request, reply)
+            self._forward = self._whole  # what is adopted is not taken back, so no time is kept for that
+            self._adopted = self._erase(reply.object()) if self._erase else None
             return reply
         if request.revert is not None and request.revert not in self._undos:
             self._undos.append(request.revert)
@@ -180,8 +192,7 @@ class Run:
         query = (*(pair for pair in request.query if pair[0] not in names), *self._options.remote_query)
         body = request.json
         if self._options.remote_data and body is not None:
-            whole = [merge(body[0], self._options.remote_data)] if isinstance(body, list) else None
-            body = whole or merge(body, self._options.remote_data)
+            body = merge(body, self._options.remote_data)
         return replace(request, query=query, json=body)
 
     def _remember_undo(self, request: Request, reply: Reply) -> None:
@@ -221,6 +232,11 @@ class Run:
 
     def _take_back(self, failure: ProviderError) -> None:
         """Delete what was created and restore what was changed, newest first. Raises PartialFailure if not all is."""
+        if self._adopted is not None:
+            # Not deleted again: it was found and not seen being made, so it could be somebody else's after all.
+            which = {"resource": self._adopted.resource, "id": self._adopted.id, "name": self._adopted.name}
+            message = f"Step {self._steps} failed: {failure.message} pipeline {self._adopted.id} is there, unfinished."
+            raise PartialFailure(message, leftovers=[which], cause=failure) from failure
         if not self._undos:
             return
         done: list[dict[str, Any]] = []
@@ -231,15 +247,24 @@ class Run:
         where = f"Step {self._steps} failed: {failure.message}"
         names = ", ".join(f"{each['resource']} {each['id']}" for each in left or done)
         restores = any(undo.restores for undo in self._undos)
+        if left and not restores:
+            left += [each for undo in self._undos for each in self._still_there(undo)]
         if left:
             what = "could not be put back as it was" if restores else "could not be deleted again and is left behind"
-            raise PartialFailure(f"{where} {names} {what}.", leftovers=left, details=failure.details) from failure
+            raise PartialFailure(f"{where} {names} {what}.", leftovers=left, cause=failure) from failure
         failure.message = (
             f"{where} Nothing has changed: {names} was put back as it was."
             if restores
             else f"{where} Nothing is left behind: {names} was deleted again."
         )
         failure.details["rolled_back"] = done
+
+    def _still_there(self, undo: Undo) -> list[dict[str, Any]]:
+        """The parts of what could not be deleted, if the provider shows them."""
+        try:
+            return list(self.ask(undo.parts())[0]) if undo.parts else []
+        except UnifiedError:
+            return []
 
     def _undone(self, undo: Undo, which: dict[str, Any]) -> bool:
         """Whether `undo` succeeded, after some attempts: a late effect of the failed step can stand in its way."""
@@ -256,8 +281,6 @@ class Run:
             try:
                 notes = self._advance(undo.flow(), step)
             except ProviderError as error:
-                if isinstance(error, RemoteError) and error.code == "not_found":
-                    return True
                 pause = error.headers.get("retry-after") or 0.3 * 2**attempt
                 if not self.wait(float(pause)):
                     return False

@@ -219,8 +219,9 @@ class PartialFailure(UnifiedError):
 
     code = "partial_failure"
 
-    def __init__(self, message: str, *, leftovers: Sequence[Mapping[str, Any]], details: Mapping[str, Any]) -> None:
-        super().__init__(message, details={**details, "leftovers": [dict(each) for each in leftovers]})
+    def __init__(self, message: str, *, leftovers: Sequence[Mapping[str, Any]], cause: UnifiedError) -> None:
+        details = {**cause.details, "leftovers": [dict(each) for each in leftovers]}
+        super().__init__(message, details=details, insight=cause.insight)
 
 
 class OutcomeUnknown(UnifiedError):

@@ -17,7 +17,7 @@ from unified_crm.errors import InvalidRequest
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
-MAX_PAGE_BYTES = 4 * 1024 * 1024
+MAX_PAGE_BYTES = 3 * 1024 * 1024
 """A Lambda function may answer 6 MB; a page that would be larger is cut and goes on with its cursor."""
 
 _COMPARE: Mapping[str, Callable[[datetime, datetime], bool]] = {

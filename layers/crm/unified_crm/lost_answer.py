@@ -14,7 +14,9 @@ from unified_crm.mapping import Table
 from unified_crm.provider import Call, Flow, Record, Request
 
 _CLOCK_SLACK = timedelta(seconds=2)
-"""`Date` counts whole seconds, and a provider's own clocks differ a little."""
+"""`Date` counts whole seconds."""
+_CLOCK_DOUBT = timedelta(seconds=60)
+"""By so much a provider's own clocks may differ: what was made just before the call is nobody's for certain."""
 
 
 class Asker(Protocol):
@@ -31,8 +33,8 @@ class Asker(Protocol):
 class Search:
     """Looks through what there is, by the provider's list flow, for what the lost create made.
 
-    Ours is a pipeline of the name that was sent, that came into being since, and whose stages are the asked-for ones
-    or none yet. Found once, it is adopted. No pipeline of that name at all: it did not happen. Anything else: nobody
+    Ours is a pipeline of the name that was sent, that came into being since, and has no stage that was not asked for.
+    Found once, it is adopted. No pipeline of that name, or only older ones: it did not happen. Anything else: nobody
     can tell.
     """
 
@@ -52,27 +54,35 @@ class Search:
             except ProviderError as other:
                 raise _unknown(error, f"looking for it failed: {other.message}") from error
             since = _provider_time(headers) - timedelta(seconds=monotonic() - started) - _CLOCK_SLACK
-            named = [each for each in records if self.table.to_unified(each)["name"] == sent["name"]]
-            ours = [each for each in named if self._is_ours(each, sent, since)]
-            if len(ours) == 1:
-                adopted: Record = ours[0]
+            named = [each for each in map(self.table.to_unified, records) if _same_name(each, sent)]
+            ages = [_age(each, since) for each in named]
+            ours = [each for each, age in zip(named, ages, strict=True) if age == "new" and _fits(each, sent)]
+            if len(ours) == 1 and ages.count("old") == len(ages) - 1:
+                adopted: Record = next(each for each in records if self.table.to_unified(each)["id"] == ours[0]["id"])
                 return adopted
-            if len(ours) > 1 or any(self._age_unknown(each) for each in named):
+            if ages.count("old") < len(ages):
                 raise _unknown(error, "a pipeline of this name is there and cannot be told from one made by others")
         raise error
 
-    def _is_ours(self, record: Record, sent: Mapping[str, Any], since: datetime) -> bool:
-        found = self.table.to_unified(record)
-        names = [stage["name"] for stage in found.get("stages") or []]
-        created = found.get("created_at")
-        return (
-            created is not None
-            and datetime.fromisoformat(created) >= since
-            and names in ([], [stage["name"] for stage in sent.get("stages") or []])
-        )
 
-    def _age_unknown(self, record: Record) -> bool:
-        return self.table.to_unified(record).get("created_at") is None
+def _same_name(found: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Without regard to case and white space around it, with which a provider may have stored it."""
+    return str(found.get("name")).strip().casefold() == str(sent.get("name")).strip().casefold()
+
+
+def _age(found: Mapping[str, Any], since: datetime) -> str:
+    """`new`: made since the call began; `old`: certainly before; `unclear`: clocks may differ, or there is no time."""
+    created = found.get("created_at")
+    if created is None:
+        return "unclear"
+    time = datetime.fromisoformat(created)
+    return "new" if time >= since else "old" if time < since - _CLOCK_DOUBT else "unclear"
+
+
+def _fits(found: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Whether its stages are those that were sent, or some of them: the flow completes them."""
+    wanted = [stage["name"] for stage in sent.get("stages") or []]
+    return all(stage["name"] in wanted for stage in found.get("stages") or [])
 
 
 def _unknown(error: ProviderError, why: str) -> OutcomeUnknown:

@@ -30,8 +30,8 @@ class Field:
 
     `remote` is a dotted path in the provider's record, `unified` where None. `required`: the provider refuses to
     create without it. `read_only`: it can be read and not written; `fixed`: it can be written once. `values` is an
-    enumeration, {unified: provider's}. `read` and `write` convert one value; `read` wins over `values`, and must take
-    whatever a provider may send. `absent` is what it means, in both directions, that nothing is said. `each` is the
+    enumeration, {unified: provider's}. `read` and `write` convert one value; `read` wins over `values`; what
+    it cannot read is null. `absent` is what it means, in both directions, that nothing is said. `each` is the
     table of a list's items.
     """
 
@@ -63,7 +63,10 @@ class Field:
         if value is None:
             return self.absent
         if self.read:
-            return self.read(value)
+            try:
+                return self.read(value)
+            except (ArithmeticError, LookupError, TypeError, ValueError):
+                return None
         if self.values is not None:
             return next((unified for unified, remote in self.values.items() if remote == value), None)
         return value

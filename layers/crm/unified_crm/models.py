@@ -32,6 +32,7 @@ def path_segment(value: str) -> str:
 
 Entity = Annotated[str, AfterValidator(path_segment)]
 Id = Annotated[str, AfterValidator(path_segment)]
+_SHOWN = 5
 W = TypeVar("W", bound=BaseModel)
 
 
@@ -139,12 +140,16 @@ def parse(model: type[W], body: Any) -> W:
     try:
         return model.model_validate(body)
     except ValidationError as error:
-        found = [_sentence(each["loc"], each["type"], each["msg"]) for each in error.errors(include_url=False)]
-        raise InvalidRequest("; ".join(found)) from None
+        errors = error.errors(include_url=False, include_input=False)
+        found = [_sentence(each["loc"], each["type"], each["msg"]) for each in errors[:_SHOWN]]
+        more = f"; and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
+        raise InvalidRequest("; ".join(found) + more) from None
 
 
 def _sentence(where: tuple[int | str, ...], kind: str, text: str) -> str:
     name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in where).lstrip(".") or "The body"
+    if kind == "model_type":
+        return f"{name} must be a JSON object"
     if kind == "extra_forbidden":
         return f"{name} is not a known field"
     return f"{name}: {text.removeprefix('Value error, ')}"

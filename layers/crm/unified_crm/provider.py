@@ -92,7 +92,7 @@ class Undo:
 
     `resource`, `id` and `name` tell the caller what was left behind if that fails. A 404 while undoing means that it
     is gone already. `restores`: it brings something back to what it was, and its flow returns notes on what could not
-    be brought back in full.
+    be brought back in full. `parts` is a flow to what else is left where it fails: [{"resource", "id", "name"}].
     """
 
     resource: str
@@ -100,6 +100,7 @@ class Undo:
     name: str | None
     flow: Callable[[], Flow]
     restores: bool = False
+    parts: Callable[[], Flow] | None = None
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,9 @@ class Request:
 Flow = Generator[Request, Reply, Any]
 
 
-def segment(value: str) -> str:
+def segment(value: str | int) -> str:
     """`value` as one percent-encoded path segment."""
-    return quote(value, safe="")
+    return quote(str(value), safe="")
 
 
 @dataclass(frozen=True)
@@ -230,14 +231,13 @@ class Rule:
 class RateLimit:
     """How a provider tells of its rate limit.
 
-    `limit` (calls) in `window` (seconds) is its documented measure, said where an answer does not tell. The names of
-    its own headers, beside the common forms that are always read: `limit_header`, `remaining_header`, and
-    `window_ms_header` (milliseconds). `waits` tells the seconds to wait after a 429 without Retry-After, by a text
-    in its body; the first that is there counts.
+    `limit` is its documented measure, in calls, said where an answer does not tell. The names of its own headers,
+    beside the common forms that are always read: `limit_header`, `remaining_header`, and `window_ms_header`
+    (milliseconds). `waits` tells the seconds to wait after a 429 without Retry-After, by a text in its body; the first
+    that is there counts.
     """
 
     limit: int
-    window: int
     limit_header: str = "x-ratelimit-limit"
     remaining_header: str = "x-ratelimit-remaining"
     window_ms_header: str | None = None

@@ -14,10 +14,14 @@ from time import time
 
 from unified_crm.provider import RateLimit, Reply
 
+MAX_SECONDS = 24 * 60 * 60
+_EPOCH = 1_000_000_000
+
 
 def retry_after(reply: Reply, declared: RateLimit) -> int:
     """Whole seconds to wait after a 429, at least 1: what the provider says, else what its file says of this reply."""
-    return max(1, _retry_after_header(reply.headers) or _wait(reply, declared) or _read(reply, declared)["reset"] or 1)
+    wait = _retry_after_header(reply.headers) or _wait(reply, declared) or _read(reply, declared)["reset"] or 1
+    return min(MAX_SECONDS, max(1, wait))
 
 
 def _wait(reply: Reply, declared: RateLimit) -> int | None:
@@ -33,7 +37,7 @@ def headers(reply: Reply, declared: RateLimit) -> dict[str, str]:
         "retry-after": str(wait),
         "ratelimit-limit": str(declared.limit if seen["limit"] is None else seen["limit"]),
         "ratelimit-remaining": str(seen["remaining"] or 0),
-        "ratelimit-reset": str(seen["reset"] or wait),
+        "ratelimit-reset": str(wait if declared.waits and _wait(reply, declared) else seen["reset"] or wait),
     }
 
 
@@ -50,11 +54,14 @@ def _read(reply: Reply, declared: RateLimit) -> dict[str, int | None]:
 
 def _first(value: str | None, headers: Mapping[str, str], *names: str) -> int | None:
     found = next((number for text in (value, *map(headers.get, names)) if (number := _number(text)) is not None), None)
-    return None if found is None else ceil(found)
+    if found is None:
+        return None
+    # Some providers give the moment of the reset, in seconds since 1970, and not the seconds until then.
+    return max(1, ceil(found - time())) if found > _EPOCH else ceil(found)
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text.strip()) else None
+    return float(text) if text and re.fullmatch(r"\d{1,12}(\.\d{1,9})?", text.strip()) else None
 
 
 def _retry_after_header(headers: Mapping[str, str]) -> int | None:

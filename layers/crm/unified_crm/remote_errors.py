@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from unified_crm import rate_limits
 from unified_crm.errors import RemoteError
 from unified_crm.provider import Provider, Reply
+
+MAX_RAW_LETTERS = 256 * 1024
 
 _MEANING = {
     400: "invalid",
@@ -25,7 +28,7 @@ _MEANING = {
 
 def explain(provider: Provider, reply: Reply) -> RemoteError:
     """The error that `reply`, whose status is 4xx or 5xx, is to a caller."""
-    body = reply.content()
+    body = _bounded(reply.content())
     code = _code(provider, reply)
     message = (
         _message(body)
@@ -37,7 +40,8 @@ def explain(provider: Provider, reply: Reply) -> RemoteError:
             "value": {"provider": provider.name, "status": reply.status},
         }
     }
-    headers: Mapping[str, str] = {}
+    after = {"retry-after": str(rate_limits.retry_after(reply, provider.rate_limit))}
+    headers: Mapping[str, str] = after if "retry-after" in reply.headers else {}
     if code == "rate_limited":
         headers = rate_limits.headers(reply, provider.rate_limit)
         insight["rate_limit_error"] = {
@@ -53,20 +57,29 @@ def explain(provider: Provider, reply: Reply) -> RemoteError:
 
 
 def _code(provider: Provider, reply: Reply) -> str:
-    text = reply.body.decode("utf-8", "replace")
+    text = reply.body[:MAX_RAW_LETTERS].decode("utf-8", "replace")
     for rule in provider.errors:
         if rule.status == reply.status and (rule.text is None or re.search(rule.text, text, re.IGNORECASE)):
             return rule.code
     return _MEANING.get(reply.status, "remote_error")
 
 
+def _bounded(body: Any) -> Any:
+    """A body that a caller can be given: an answer of ours is at most 6 MB, and one nested without end is no JSON."""
+    try:
+        text = body if isinstance(body, str) else json.dumps(body)
+    except (RecursionError, ValueError):
+        return "[not shown: nested too deeply]"
+    return body if len(text) <= MAX_RAW_LETTERS else text[:MAX_RAW_LETTERS] + " [cut]"
+
+
 def _listed(body: Any, keys: tuple[str, ...]) -> list[str]:
-    """What stands in lists under one of `keys`, wherever in the body, each once."""
+    """What stands under one of `keys`, a text or a list of them, wherever in the body, each once."""
     if isinstance(body, list):
         found = [text for each in body for text in _listed(each, keys)]
     elif isinstance(body, Mapping):
-        lists = [value for key, value in body.items() if key in keys and isinstance(value, list)]
-        found = [str(each) for value in lists for each in value]
+        said = [value for key, value in body.items() if key in keys]
+        found = [str(each) for value in said for each in (value if isinstance(value, list) else [value])]
         found += [text for key, value in body.items() if key not in keys for text in _listed(value, keys)]
     else:
         found = []

@@ -125,8 +125,7 @@ class Transport:
                 f"{self._label} answered with a redirect ({response.status}), which is not followed.",
                 may_have_acted=False,
             )
-        for secret in self._redactions:
-            content = content.replace(secret, _REDACTED)
+        content = self._redact(content)
         return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
@@ -143,8 +142,31 @@ class Transport:
         response.release_conn()
         return b"".join(chunks)
 
+    def _redact(self, content: bytes) -> bytes:
+        """`content` without the account's secrets, also where JSON escapes hide them."""
+        for secret in self._redactions:
+            content = content.replace(secret, _REDACTED)
+        if b"\\" not in content:
+            return content
+        try:
+            plain = json.dumps(json.loads(content), ensure_ascii=False).encode("utf-8", "surrogatepass")
+        except (ValueError, RecursionError):
+            return content
+        # Written again only where a secret showed: a reply goes on as it came.
+        if not any(secret in plain for secret in self._redactions):
+            return content
+        for secret in self._redactions:
+            plain = plain.replace(secret, _REDACTED)
+        return plain
+
     def _explain(self, error: exceptions.HTTPError) -> ProviderError:
-        if isinstance(error, exceptions.ConnectTimeoutError | exceptions.NewConnectionError):
+        before_sending = (
+            exceptions.ConnectTimeoutError,
+            exceptions.NewConnectionError,
+            exceptions.LocationValueError,
+            exceptions.URLSchemeUnknown,
+        )
+        if isinstance(error, before_sending):
             return ProviderUnreachable(f"{self._label} could not be reached; nothing was sent.")
         if isinstance(error, exceptions.ReadTimeoutError):
             return ProviderTimeout(f"{self._label} did not answer in time.")
@@ -152,7 +174,7 @@ class Transport:
 
 
 def _redactions(secrets: Iterable[str]) -> tuple[bytes, ...]:
-    """The bytes by which a reply could hold a secret: as it is, as JSON writes it, as HTTP Basic writes it.
+    """The bytes by which a reply could hold a secret: as it is, percent-encoded, as HTTP Basic writes it.
 
     Texts under six letters are no secrets, and to take them out would spoil every reply.
     """
@@ -161,7 +183,13 @@ def _redactions(secrets: Iterable[str]) -> tuple[bytes, ...]:
         if len(secret) < 6:
             continue
         basic = b64encode(f"{secret}:".encode())
-        found |= {secret.encode(), json.dumps(secret)[1:-1].encode(), basic}
+        found |= {
+            secret.encode(),
+            quote(secret, safe="").encode(),
+            b64encode(secret.encode()),
+            basic,
+            basic.rstrip(b"="),
+        }
     return tuple(sorted(found, key=len, reverse=True))
 
 

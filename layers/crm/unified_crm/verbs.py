@@ -15,7 +15,7 @@ from unified_crm.accounts import Account
 from unified_crm.deadline import Deadline
 from unified_crm.edit import Edit
 from unified_crm.engine import Options, Run
-from unified_crm.errors import InvalidRequest, NotFound, Unsupported
+from unified_crm.errors import InvalidRequest, NotFound, RemoteError, Unsupported
 from unified_crm.lists import ListOptions, page
 from unified_crm.lost_answer import Search
 from unified_crm.mapping import Table, Warnings
@@ -229,10 +229,22 @@ class Verbs:
             editor = self._provider.pipelines.editor
             standing = record
             if editor is not None and editor.stages_first:
-                standing = yield from self._get("pipelines", id_)
-            yield from Edit(self._provider, call, standing).delete_pipeline(self._gone(id_), put_back=False)
+                try:
+                    standing = yield from self._get("pipelines", id_)
+                except RemoteError as error:
+                    if error.code != "not_found":  # reads can lag: the deletion itself tells whether it is there
+                        raise
+            edit = Edit(self._provider, call, standing)
+            yield from edit.delete_pipeline(
+                self._gone(id_), put_back=False, spare=_named_by(self._options.remote_data, call.values)
+            )
 
-        return Undo("pipeline", id_, name, flow)
+        def parts() -> Flow:
+            standing = yield from self._get("pipelines", id_)
+            stages = [unified for unified, _ in self._stages(standing)]
+            return [{"resource": "stage", "id": each["id"], "name": each["name"]} for each in stages]
+
+        return Undo("pipeline", id_, name, flow, parts=parts)
 
     def _gone(self, id_: str) -> Request:
         """A read of the pipeline, which answers 404 once it is deleted."""
@@ -325,6 +337,18 @@ def pipeline_to_unified(provider: Provider, entity: str, record: Record) -> dict
     unified = {**found, "entity": provider.entities.to_unified(entity)}
     unified["stages"] = [{**stage, "pipeline": {"id": unified["id"]}} for stage in unified.get("stages") or []]
     return {name: unified[name] for name in Pipeline.model_fields if name in unified}
+
+
+def _named_by(*values: Any) -> frozenset[str]:
+    """Every id that a caller names in `remote_data`: what it moves into a new pipeline was there before."""
+    found: set[str] = set()
+    for value in values:
+        if isinstance(value, Mapping):
+            found |= {str(value["id"])} if "id" in value else set()
+            found |= _named_by(*value.values())
+        elif isinstance(value, list | tuple):
+            found |= _named_by(*value)
+    return frozenset(found)
 
 
 def _own(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Their stages: https://developer.close.com/api/resources/opportunity-statuses
 
 from __future__ import annotations
 
-from unified_crm.mapping import Field, Table, timestamp
+from unified_crm.mapping import Field, Table, merge, timestamp
 from unified_crm.paging import ByOffset, every
 from unified_crm.provider import (
     Call,
@@ -60,28 +60,28 @@ def create(call: Call) -> Flow:
     Close's own example script sends `statuses` with the pipeline and its API description knows only `name`, so what
     came back decides: https://github.com/closeio/closeio-api-scripts
     """
-    body = PIPELINE.to_remote(call.values)
+    body = merge(PIPELINE.to_remote(call.values), call.remote_data)
     reply = yield Request("POST", "/pipeline/", json=body, main=True, creates=Reply.object)
     pipeline = reply.object()
-    wanted: list[Record] = body.get("statuses", [])
+    wanted = _statuses(body)
     present = _statuses(pipeline)
     if not wanted or _same(present, wanted):
         return pipeline
-    statuses: list[Record | None] = [_take(present, status) for status in wanted]
+    taken = [_take(present, status) for status in wanted]
     for stranger in present:  # what Close made by itself, or not as asked; nothing uses it yet
         yield _remove(call, pipeline, stranger)
-    for index, status in enumerate(wanted):
-        if statuses[index] is None:
-            statuses[index] = (yield _insert(call, pipeline, status)).object()
-    made = [status for status in statuses if status]
+    made: list[Record] = []
+    for found, status in zip(taken, wanted, strict=True):
+        made.append(found or (yield _insert(call, pipeline, status)).object())
     path = _pipeline(pipeline["id"])
     shown = (yield Request("GET", path, fallback={**pipeline, "statuses": made})).object()
     strangers = [each for each in _statuses(shown) if each["id"] not in [status["id"] for status in made]]
     for stranger in strangers:  # honoured after all, though the first reply did not show it
         yield _remove(call, pipeline, stranger)
-    if not strangers and _same(_statuses(shown), wanted):
+    if not any(taken) and not strangers and _same(_statuses(shown), wanted):
         return shown
-    return (yield _write(call, {**pipeline, "statuses": made}, {})).object()
+    pipeline = {**pipeline, "statuses": made}
+    return {**pipeline, **(yield _write(call, pipeline, {})).object()}
 
 
 def _write(_: Call, pipeline: Record, body: Record) -> Request:
@@ -119,18 +119,24 @@ def _statuses(pipeline: Record) -> list[Record]:
 
 
 def _same(present: list[Record], wanted: list[Record]) -> bool:
-    return [_key(each) for each in present] == [_key(each) for each in wanted]
+    return len(present) == len(wanted) and all(map(_alike, present, wanted))
 
 
 def _take(present: list[Record], wanted: Record) -> Record | None:
     for index, each in enumerate(present):
-        if _key(each) == _key(wanted):
+        if _alike(each, wanted):
             return present.pop(index)
     return None
 
 
-def _key(status: Record) -> tuple[str | None, str]:
-    return status.get("label"), status.get("type") or "active"
+def _alike(present: Record, wanted: Record) -> bool:
+    """By id where the caller's own `remote_data` names one, which Close then moves here."""
+    if "id" in wanted:
+        return bool(present.get("id") == wanted["id"])
+    return (present.get("label"), present.get("type") or "active") == (
+        wanted.get("label"),
+        wanted.get("type") or "active",
+    )
 
 
 PROVIDER = Provider(
@@ -160,8 +166,8 @@ PROVIDER = Provider(
         ),
     ),
     errors=(
-        Rule("duplicate", 400, r"already (exists|in use)|duplicate|unique"),
-        Rule("in_use", 400, r"(still|has|have|contains?|used by|assigned).*(status|opportunit)"),
+        Rule("duplicate", 400, r"already (exists|in use)|\bduplicate\b|must be unique"),
+        Rule("in_use", 400, r"\bdelete\b|\bin use\b"),  # no text is documented; only deletions are refused for use
     ),
-    rate_limit=RateLimit(limit=100, window=60),
+    rate_limit=RateLimit(limit=100),
 )

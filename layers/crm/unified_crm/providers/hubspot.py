@@ -28,12 +28,8 @@ ENTITIES = Entities({"contact": "contacts", "account": "companies", "opportunity
 
 # unified: HubSpot's metadata. An active deal stage needs a probability between the others: `_complete`.
 DEAL_STATUS = {"won": {"probability": "1.0"}, "lost": {"probability": "0.0"}, "active": {"probability": None}}
-TICKET_STATUS = {
-    "active": {"ticketState": "OPEN"},
-    "closed": {"ticketState": "CLOSED"},
-    "won": {"ticketState": "CLOSED"},
-    "lost": {"ticketState": "CLOSED"},
-}
+OPEN, CLOSED = {"ticketState": "OPEN"}, {"ticketState": "CLOSED"}
+TICKET_STATUS = {"active": OPEN, "closed": CLOSED, "won": CLOSED, "lost": CLOSED}
 OTHER_STATUS: dict[str, Record] = {"active": {}}
 
 
@@ -82,7 +78,7 @@ def _pipeline(stage: Table) -> Table:
 
 PIPELINE = {
     "deals": _pipeline(_stage(Field("status", "metadata", values=DEAL_STATUS, read=_deal_status))),
-    "tickets": _pipeline(_stage(Field("status", "metadata", values=TICKET_STATUS, read=_state))),
+    "tickets": _pipeline(_stage(Field("status", "metadata", values=TICKET_STATUS, read=_state, absent="active"))),
 }
 OTHER_PIPELINE = _pipeline(_stage(Field("status", "metadata", values=OTHER_STATUS, read=_state)))
 
@@ -114,10 +110,6 @@ def _path(call: Call, *ids: str) -> str:
 
 def _delete(call: Call, id_: str) -> Request:
     return Request("DELETE", _path(call, id_), query=_validate(call, *VALIDATE))
-
-
-def _insert(call: Call, pipeline: Record, body: Record) -> Request:
-    return Request("POST", _path(call, pipeline["id"], "stages"), json=body)
 
 
 def _change(call: Call, pipeline: Record, stage: Record, body: Record) -> Request:
@@ -178,7 +170,7 @@ PROVIDER = Provider(
         get=get,
         create=create,
         editor=Editor(
-            insert=_insert,
+            insert=lambda call, pipeline, body: Request("POST", _path(call, pipeline["id"], "stages"), json=body),
             change=_change,
             remove=_remove,
             write=lambda call, pipeline, body: Request("PATCH", _path(call, pipeline["id"]), json=body),
@@ -196,7 +188,6 @@ PROVIDER = Provider(
     # Private apps of the smaller plans; headers tell the account's own: https://developers.hubspot.com/docs/api/usage-details
     rate_limit=RateLimit(
         limit=100,
-        window=10,
         limit_header="x-hubspot-ratelimit-max",
         remaining_header="x-hubspot-ratelimit-remaining",
         window_ms_header="x-hubspot-ratelimit-interval-milliseconds",
