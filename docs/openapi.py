@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
+
 from unified_crm import describe, errors, lists, models, providers
 from unified_crm.provider import Provider
 
@@ -28,26 +28,50 @@ PATH_SEGMENT = r"^(?!\.{1,2}$)[^%/\\?#\u0000-\u001f\u007f-\u009f]+$"
 """The same in a path, which API Gateway decodes twice, so that a percent sign does not arrive."""
 
 BAD = ("400", "401", "403", "404", "405", "409", "422", "429", "4XX", "500", "502", "503", "504")
-MEANING: Mapping[str, str] = {
-    "400": "Something in the request is missing, unknown or malformed, or the provider cannot express it; or the "
-    "provider found it wrong. `code` tells which.",
-    "401": "There is no token. Or the provider refused the account's credentials: then `truto_is_remote_error` is true.",
-    "403": "The token is unknown or has run out. Or the provider does not let the account do this: then "
-    "`truto_is_remote_error` is true.",
-    "404": "There is no such integrated account for this token; or the provider has no such pipeline or stage.",
-    "405": "The address does not take this method; `Allow` tells which it takes.",
-    "409": "The provider has one of this name or id already.",
-    "413": "The body is larger than 1 MiB.",
-    "415": "The body is not JSON by its media type.",
-    "422": "The provider found the data wrong.",
-    "429": "The provider, or this service, wants fewer calls: send it again after `Retry-After` seconds.",
-    "4XX": "Any other error that the provider answered, with the provider's own status.",
-    "500": "A fault of this service; or something was left behind (`leftovers`), or cannot be known (`code` "
-    "`outcome_unknown`). Look before sending it again.",
-    "502": "The provider failed, could not be reached, or gave an answer that is none. Safe to send again.",
-    "503": "The integrated account cannot be used until it is authorized or mended; or this service is short of "
-    "something for a moment.",
-    "504": "The provider did not answer in time. Safe to send again.",
+MEANING: Mapping[str, tuple[str, str]] = {  # status: (component, what it means)
+    "400": (
+        "BadRequest",
+        "Something in the request is missing, unknown or malformed, or the provider cannot express it; or the "
+        "provider found it wrong. `code` tells which.",
+    ),
+    "401": (
+        "Unauthorized",
+        "There is no token. Or the provider refused the account's credentials: then `truto_is_remote_error` is true.",
+    ),
+    "403": (
+        "Forbidden",
+        "The token is unknown or has run out. Or the provider does not let the account do this: then "
+        "`truto_is_remote_error` is true.",
+    ),
+    "404": (
+        "NotFound",
+        "There is no such integrated account for this token; or the provider has no such pipeline or stage.",
+    ),
+    "405": ("MethodNotAllowed", "The address does not take this method; `Allow` tells which it takes."),
+    "409": ("Conflict", "The provider has one of this name or id already."),
+    "413": ("TooLarge", "The body is larger than 1 MiB."),
+    "415": ("NotJson", "The body is not JSON by its media type."),
+    "422": ("Invalid", "The provider found the data wrong."),
+    "429": (
+        "TooManyRequests",
+        "The provider, or this service, wants fewer calls: send it again after `Retry-After` seconds.",
+    ),
+    "4XX": ("OtherRemoteError", "Any other error that the provider answered, with the provider's own status."),
+    "500": (
+        "Failure",
+        "A fault of this service; or something was left behind (`leftovers`), or cannot be known (`code` "
+        "`outcome_unknown`). Look before sending it again.",
+    ),
+    "502": (
+        "ProviderFailed",
+        "The provider failed, could not be reached, or gave an answer that is none. Safe to send again.",
+    ),
+    "503": (
+        "Unavailable",
+        "The integrated account cannot be used until it is authorized or mended; or this service is short of "
+        "something for a moment.",
+    ),
+    "504": ("ProviderTimeout", "The provider did not answer in time. Safe to send again."),
 }
 BY_GATEWAY = ("400", "401", "403", "413", "429", "500", "503")
 """API Gateway answers with these itself, without asking the function, with its own short body."""
@@ -96,7 +120,7 @@ SAYS: Mapping[str, str] = {
     "entity": "The object type whose records go through the pipeline: `contact`, `account`, `opportunity`, or the "
     "provider's own name of another.",
     "stages": "Its stages, in order.",
-    "status": "What a stage means: `active`, `won`, `lost` or `closed`. Null where the provider's stage says nothing.",
+    "status": "What it means that a record is on this stage.",
     "position": "Its place among the stages of its pipeline, from 0.",
     "pipeline": "The pipeline that it belongs to.",
     "created_at": "RFC 3339, in UTC.",
@@ -131,7 +155,7 @@ def document() -> Json:
             "parameters": _parameters(),
             "schemas": _schemas(),
             "headers": _headers(),
-            "responses": {_response_name(status): _error(status, examples) for status in MEANING},
+            "responses": {name: _error(status, examples) for status, (name, _) in MEANING.items()},
         },
     }
 
@@ -254,11 +278,7 @@ def _document(name: str, summary: str, media_type: str, kind: str) -> Json:
 
 
 def _refs(*statuses: str) -> Json:
-    return {each: {"$ref": f"#/components/responses/{_response_name(each)}"} for each in sorted(statuses)}
-
-
-def _response_name(status: str) -> str:
-    return "OtherRemoteError" if status == "4XX" else HTTPStatus(int(status)).phrase.title().replace(" ", "")
+    return {each: {"$ref": f"#/components/responses/{MEANING[each][0]}"} for each in sorted(statuses)}
 
 
 # Parameters
@@ -335,7 +355,7 @@ def _parameters() -> Json:
             **_query(
                 "truto_response_format",
                 "`unified`: the unified fields, and `remote_data`, the provider's own. `normalized`: every unified "
-                "field, null where the provider has none. `raw`: the provider's reply as it came; in a list, its items.",
+                "field, null where the provider has none. `raw`: the provider's reply as it came, in a list its items.",
             ),
             "schema": {"type": "string", "enum": ["unified", "raw", "normalized"], "default": "unified"},
         },
@@ -455,7 +475,7 @@ def _error(status: str, examples: list[Json]) -> Json:
     }.get(status, ())
     headers: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return {
-        "description": MEANING[status],
+        "description": MEANING[status][1],
         **({"headers": headers} if headers else {}),
         "content": {"application/json": {"schema": schema, **({"examples": shown} if shown else {})}},
     }
@@ -498,8 +518,8 @@ def _schemas() -> Json:
             "explain": {
                 "type": "object",
                 "additionalProperties": True,
-                "description": "Of each field: the provider's own (`remote_field`), the `request` that it came from, and "
-                "`how`: `copied`, `converted` or `defaulted`. Only with `truto_explain=true`.",
+                "description": "Of each field: the provider's own (`remote_field`), the `request` that it came from, "
+                "and `how`: `copied`, `converted` or `defaulted`. Only with `truto_explain=true`.",
             },
         }
         schemas[f"{name}List"] = _list(name)
@@ -515,8 +535,9 @@ def _model(name: str) -> Json:
             said |= {"minLength": 1, "pattern": SEGMENT}
         notes = [] if field == "remote_data" else _notes(resource, method, field, nested=nested)
         about = SAYS[field] if writes or field != "remote_data" else ""
-        text_ = " ".join([about, *notes]).strip()
-        schema["properties"][field] = _described(said, text_)
+        if field in ("created_at", "updated_at"):
+            said["format"] = "date-time"
+        schema["properties"][field] = _described(said, " ".join([about, *notes]).strip())
     if not writes:
         schema.pop("required", None)  # `truto_exclude_fields` leaves out any, and so does a provider that has none
     if name == "StageWrite":
@@ -716,7 +737,7 @@ def _notes(resource: str, method: str, field: str, *, nested: bool = False) -> I
         yield from _where("For a new stage required in", new, lambda said: said["required"])
     elif writes:
         yield from _where("Required in", found, lambda said: said["required"])
-    for value in models.Status.__args__ if field == "status" else ():  # type: ignore[attr-defined]
+    for value in get_args(models.Status) if writes and field == "status" else ():
         yield from _where(f"`{value}`:", found, lambda said, value=value: value in said.get("values", ()))
 
 

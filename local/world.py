@@ -36,7 +36,7 @@ DEMO_TOKEN = "demo-token"
 OTHER_TOKEN = "other-token"
 PREFIX = "unified-crm"
 TABLE = "unified-crm-tokens"
-PUBLIC: frozenset[str] = frozenset()
+PUBLIC = frozenset({"GET /docs", "GET /openapi.json"})
 REGION = "us-east-1"
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -15,7 +15,7 @@ from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from api import request, response
+from api import documents, request, response
 from unified_crm import accounts, describe
 from unified_crm.deadline import Deadline
 from unified_crm.engine import Options
@@ -34,6 +34,18 @@ logger = Logger(service=SERVICE)
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "UnifiedCRM"), service=SERVICE)
 tracer = Tracer(patch_modules=["botocore"])
 app = APIGatewayHttpResolver()
+
+
+@app.get("/openapi.json")
+def description() -> Response[str]:
+    """The API's description; needs no token."""
+    return documents.description(app.current_event)
+
+
+@app.get("/docs")
+def docs() -> Response[str]:
+    """A page to read and try the API; needs no token."""
+    return documents.docs(app.current_event)
 
 
 @app.get("/unified/crm/<resource>")
@@ -111,14 +123,17 @@ def meta(resource: str, method: str) -> Response[str]:
 
 def _other_methods(rule: str, *allowed: str) -> None:
     @app.route(rule, method=[method for method in METHODS if method not in allowed])
-    def refuse(resource: str, **_: str) -> Response[str]:
-        request.known_resource(resource)
+    def refuse(resource: str | None = None, **_: str) -> Response[str]:
+        if resource is not None:
+            request.known_resource(resource)
         method, path = app.current_event.http_method, app.current_event.path
         raise MethodNotAllowed(
             f"{method} is not possible on {path}, only {', '.join(allowed)}", headers={"allow": ", ".join(allowed)}
         )
 
 
+_other_methods("/openapi.json", "GET")
+_other_methods("/docs", "GET")
 _other_methods("/unified/crm/<resource>", "GET", "POST")
 _other_methods("/unified/crm/<resource>/<id_>", "GET", "PATCH", "DELETE")
 _other_methods("/unified/crm/<resource>/meta/<method>", "GET")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from unified_crm.errors import InvalidRequest, NotFound, ProviderError, Unsupported
+from unified_crm.errors import InvalidRequest, NotFound, ProviderError, RemoteError, Unsupported
 from unified_crm.mapping import Table, merge
 from unified_crm.provider import Call, Editor, Flow, Provider, Record, Request, Undo
 
@@ -91,8 +91,8 @@ class Edit:
         rest = [_Place(each, {}) for each in present if each is not stage]
         return (yield from self._apply({}, rest, [stage]))
 
-    def delete_pipeline(self, gone: Request, *, put_back: bool, spare: frozenset[str] = frozenset()) -> Flow:
-        """Delete the pipeline, its stages first where the provider wants that. `gone` is a read that settles doubts.
+    def delete_pipeline(self, *, put_back: bool, spare: frozenset[str] = frozenset()) -> Flow:
+        """Delete the pipeline, its stages first where the provider wants that.
 
         `put_back`: a failure brings back what was deleted. Without it this serves to clean up. `spare` are ids of
         stages that are not to be deleted: somebody else's.
@@ -105,11 +105,27 @@ class Edit:
             for stage in reversed(self._stages(self._before)):
                 if self._key(stage) in spare:
                     continue
-                request = self._editor.remove(self._call, self._before, stage)
+                request = self._removal(self._before, stage)
                 yield request.reverted_by(undo) if put_back else request
-        yield replace(delete(self._call, self._id), main=put_back, gone=gone if put_back else None)
+        yield replace(delete(self._call, self._id), main=put_back, gone=self._is_gone)
 
     # How it is done
+
+    def _is_gone(self) -> Flow:
+        try:
+            yield from self._read()
+        except RemoteError as error:
+            if error.code != "not_found":
+                raise
+            return True
+        return False
+
+    def _removal(self, pipeline: Record, stage: Record) -> Request:
+        def is_gone() -> Flow:
+            now = yield from self._read()
+            return self._key(stage) not in [self._key(each) for each in self._stages(now)]
+
+        return replace(self._editor.remove(self._call, pipeline, stage), gone=is_gone)
 
     def _apply(self, values: Mapping[str, Any], places: list[_Place], removed: list[Record]) -> Flow:
         editor, call, before = self._editor, self._call, self._before
@@ -137,7 +153,7 @@ class Edit:
             request = editor.arrange(call, now, [*standing, *removed])
             yield from self._write(request, undo, main=not about_stage)
         for stage in reversed(removed):
-            yield from self._write(editor.remove(call, now, stage), undo)
+            yield from self._write(self._removal(now, stage), undo)
         try:
             return (yield from self._read())
         except ProviderError:  # everything is written: the writes tell what stands there now

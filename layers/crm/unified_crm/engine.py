@@ -132,8 +132,7 @@ class Run:
         else:
             if request.fallback is not None and not _shows(reply, request.fallback):
                 reply = _reply(request.fallback)
-        if request.revert is not None and request.revert not in self._undos:
-            self._undos.append(request.revert)
+        self._add_revert(request)
         self.raw, self.last = reply.content(), request
         return reply
 
@@ -145,35 +144,36 @@ class Run:
         if not error.may_have_acted:
             raise error
         if request.gone is not None:
-            return self._settle_deletion(request.gone, error)
+            return self._settle_deletion(request, request.gone, error)
         if request.main and request.creates and self._look:
             reply = _reply(self._look.find(self, request, error, started))
             self.adopted = True
             self._forward = self._whole  # what is adopted is not taken back, so no time is kept for that
             self._adopted = self._erase(reply.object()) if self._erase else None
             return reply
-        if request.revert is not None and request.revert not in self._undos:
-            self._undos.append(request.revert)
+        self._add_revert(request)
         raise error
 
-    def _settle_deletion(self, gone: Request, error: ProviderError) -> Reply:
+    def _settle_deletion(self, request: Request, gone: Callable[[], Flow], error: ProviderError) -> Reply:
+        """A deletion whose answer was lost: whether it happened shows in what stands there."""
         try:
-            self._exchange(gone, self._whole)
-        except RemoteError as other:
-            if other.code == "not_found":
-                return Reply(204, {}, b"")
-            failure: ProviderError = other
+            happened = self.ask(gone())[0]
         except ProviderError as other:
-            failure = other
-        else:
-            raise error
-        if self._undos:
-            raise error
-        raise OutcomeUnknown(
-            f"{error.message} Whether it was deleted is not known: looking for it failed: {failure.message}",
-            details=error.details,
-            insight=error.insight,
-        ) from error
+            if request.revert is not None:
+                self._add_revert(request)
+                raise error from other
+            raise OutcomeUnknown(
+                f"{error.message} Whether it was deleted is not known: looking for it failed: {other.message}",
+                details=error.details,
+                insight=error.insight,
+            ) from error
+        if happened:
+            return Reply(204, {}, b"")
+        raise error
+
+    def _add_revert(self, request: Request) -> None:
+        if request.revert is not None and request.revert not in self._undos:
+            self._undos.append(request.revert)
 
     def _note(self, request: Request) -> Reply:
         """A dry run's step: a read is made, a write is noted and answered with what was to be written."""

@@ -110,8 +110,8 @@ class Request:
     `path` begins with `/`, stands below the provider's base URL and is percent-encoded (see `segment`). `main` marks
     the call to which a caller's `remote_query` and `remote_data` belong. `creates` finds in the reply the pipeline that
     was created, so that it can be deleted again; `revert` takes back a change, and is used where its answer is lost
-    too. With `fallback`, a read that fails is no error: the flow goes on with that record. `gone` is a read that
-    answers 404 once this deletion has happened: it settles what a lost answer leaves open.
+    too. With `fallback`, a read that fails is no error: the flow goes on with that record. `gone` makes a flow that
+    looks whether this deletion has happened: it settles what a lost answer leaves open.
     """
 
     method: str
@@ -122,7 +122,7 @@ class Request:
     creates: Callable[[Reply], Record] | None = None
     revert: Undo | None = None
     fallback: Any = None
-    gone: Request | None = None
+    gone: Callable[[], Flow] | None = None
 
     def as_main(self) -> Request:
         """The same, as the call to which `remote_query` and `remote_data` belong."""

@@ -7,7 +7,7 @@ every verb on stages is made of these here, once for all providers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from unified_crm import describe
@@ -20,7 +20,7 @@ from unified_crm.lists import ListOptions, page
 from unified_crm.lost_answer import Search
 from unified_crm.mapping import Table, Warnings
 from unified_crm.models import Pipeline, Stage
-from unified_crm.provider import Call, Flow, Provider, Record, Request, Undo
+from unified_crm.provider import Call, Flow, Provider, Record, Undo
 from unified_crm.transport import Observe
 
 
@@ -121,7 +121,7 @@ class Verbs:
         def flow() -> Flow:
             pipeline = yield from self._get("pipelines", id_)
             edit = Edit(self._provider, self._call("pipelines", {}), pipeline)
-            yield from edit.delete_pipeline(self._gone(id_), put_back=True)
+            yield from edit.delete_pipeline(put_back=True)
 
         run = self._new_run(writes=True)
         run.drive(flow())
@@ -235,9 +235,8 @@ class Verbs:
                     if error.code != "not_found":  # reads can lag: the deletion itself tells whether it is there
                         raise
             edit = Edit(self._provider, call, standing)
-            yield from edit.delete_pipeline(
-                self._gone(id_), put_back=False, spare=_named_by(self._options.remote_data, call.values)
-            )
+            spare = _named_by(self._options.remote_data, call.values)
+            yield from edit.delete_pipeline(put_back=False, spare=spare)
 
         def parts() -> Flow:
             standing = yield from self._get("pipelines", id_)
@@ -245,11 +244,6 @@ class Verbs:
             return [{"resource": "stage", "id": each["id"], "name": each["name"]} for each in stages]
 
         return Undo("pipeline", id_, name, flow, parts=parts)
-
-    def _gone(self, id_: str) -> Request:
-        """A read of the pipeline, which answers 404 once it is deleted."""
-        request: Request = next(self._get("pipelines", id_))
-        return replace(request, main=False)
 
     def _list(self, resource: str) -> Flow:
         listing = self._provider.pipelines.list
