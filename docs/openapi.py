@@ -224,8 +224,8 @@ def _operation(resource: str, verb: str, examples: list[Json]) -> Json:
 
 def _success(resource: str, verb: str, examples: list[Json]) -> Json:
     one = ONE[resource].capitalize()
-    answers = {"list": [f"{one}List"], "delete": ["Deleted", "DryRun", "ProviderReply"], "get": [one, "ProviderReply"]}
-    names = answers.get(verb, [one, "DryRun", "ProviderReply"])
+    answers = {"list": [f"{one}List"], "delete": ["DryRun", "Deleted", "ProviderReply"], "get": [one, "ProviderReply"]}
+    names = answers.get(verb, ["DryRun", one, "ProviderReply"])  # the narrower first: clients take the first that fits
     schema = _ref(names[0]) if len(names) == 1 else {"anyOf": [_ref(each) for each in names]}
     success: Json = {
         "description": {
@@ -339,9 +339,9 @@ def _parameters() -> Json:
             **_query(
                 "entity",
                 "The object type whose pipelines are meant: `contact`, `account`, `opportunity` or the provider's own "
-                "name of another. " + _entities(),
+                "name of another. Where neither this nor the body says it, `opportunity`. " + _entities(),
             ),
-            "schema": {"type": "string", "minLength": 1, "pattern": SEGMENT, "default": "opportunity"},
+            "schema": {"type": "string", "minLength": 1, "pattern": SEGMENT},
         },
         "pipeline": {
             **_deep("pipeline", "The pipeline of the stage or stages: `pipeline[id]=…`. Saves a look through all."),
@@ -542,7 +542,8 @@ def _model(name: str) -> Json:
         schema.pop("required", None)  # `truto_exclude_fields` leaves out any, and so does a provider that has none
     if name == "StageWrite":
         schema["required"] = ["pipeline"]
-        schema["properties"]["pipeline"] = _described(_ref("ReferenceWrite"), SAYS["pipeline"] + " Always required.")
+        said = schema["properties"]["pipeline"]["description"]
+        schema["properties"]["pipeline"] = _described(_ref("ReferenceWrite"), said)
         schema["description"] = "A stage to create. What else is required depends on the provider."
     if name == "StageUpdate":
         schema["description"] = "What to change of a stage."
@@ -565,10 +566,9 @@ def _tidy(schema: Json) -> Json:
 
 
 def _or_null(schema: Json) -> Json:
-    if "type" not in schema:
-        return {"anyOf": [schema, {"type": "null"}]}
-    nullable = {**schema, "type": [schema["type"], "null"]}
-    return {**nullable, "enum": [*schema["enum"], None]} if "enum" in schema else nullable
+    if "enum" in schema:
+        return {"anyOf": [_ref("Status"), {"type": "null"}]}
+    return {**schema, "type": [schema["type"], "null"]} if "type" in schema else {"anyOf": [schema, {"type": "null"}]}
 
 
 def _described(schema: Json, text_: str) -> Json:
@@ -594,6 +594,7 @@ def _other_schemas() -> Json:
     free = {"type": "object", "additionalProperties": True}
     left = {"type": "array", "items": free}
     return {
+        "Status": {"type": "string", "enum": [*get_args(models.Status)]},
         "Deleted": {"type": "object", "required": ["id"], "properties": {"id": text_}},
         "Warning": {
             "type": "object",

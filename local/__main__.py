@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         with redirect_stdout(_WithoutMetrics(sys.stdout)), world:
-            print(json.dumps(world.environment, indent=2) if options.aws_only else _banner(world), flush=True)
+            shown = json.dumps({"Parameters": world.environment}, indent=2) if options.aws_only else _banner(world)
+            print(shown, flush=True)
             stop.wait()
     except PortInUseError as error:
         print(f"{error.strerror}: choose another one, such as PORT={options.port % 60000 + 100}", file=sys.stderr)
@@ -60,7 +61,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--aws-only",
         action="store_true",
-        help="AWS and the simulators without the front door; prints the functions' environment as JSON",
+        help="without the front door; prints the functions' environment, as `sam local --env-vars` takes it",
     )
     options = parser.parse_args(arguments)
     last = 65535 - len(simulators.names())

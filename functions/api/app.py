@@ -26,14 +26,24 @@ from unified_crm.verbs import Verbs
 
 ANSWER_SECONDS = 1.0
 """Kept of Lambda's remaining time for making the answer."""
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "unified-crm")
 
 logger = Logger(service=SERVICE)
 metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "UnifiedCRM"), service=SERVICE)
 tracer = Tracer(patch_modules=["botocore"])
-app = APIGatewayHttpResolver()
+
+
+class _Resolver(APIGatewayHttpResolver):
+    """Powertools lets a path hold letters, digits and some marks. A provider's id may hold whatever is no slash."""
+
+    @staticmethod
+    def _compile_regex(rule: str, base_regex: str = "^{}$") -> re.Pattern[str]:
+        return re.compile(base_regex.format(re.sub(r"<(\w+)>", r"(?P<\1>[^/]+)", rule)))
+
+
+app = _Resolver()
 
 
 @app.get("/openapi.json")

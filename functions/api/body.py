@@ -18,11 +18,11 @@ def parse(body: bytes, content_type: str | None) -> Any:
     Raises PayloadTooLarge, UnsupportedMediaType, or InvalidJson: malformed, not UTF-8, a key twice in one object, NaN,
     a number beyond 64 bits, a lone surrogate, nested deeper than 64.
     """
-    if not body.strip():
-        return {}
     if len(body) > MAX_BYTES:
         raise PayloadTooLarge(f"The body is larger than {MAX_BYTES} bytes")
-    media_type = (content_type or "application/json").partition(";")[0].strip().lower()
+    if not body.strip():
+        return {}
+    media_type = (content_type or "").partition(";")[0].strip().lower() or "application/json"
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(f"The body must be application/json, not {media_type}")
     try:

@@ -32,7 +32,11 @@ class Query:
 
     def __init__(self, raw: str) -> None:
         """`raw` is the query string as it was sent, without `?`."""
-        if len(raw.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        try:
+            length = len(raw.encode())
+        except UnicodeEncodeError:
+            raise InvalidRequest("The query string is not UTF-8") from None
+        if length > MAX_BYTES:
             raise InvalidRequest(f"The query string is longer than {MAX_BYTES} bytes")
         pieces = [piece for piece in raw.split("&") if piece]
         if len(pieces) > MAX_PAIRS:

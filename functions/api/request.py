@@ -68,7 +68,7 @@ def known_resource(name: str) -> None:
 def parameters(event: APIGatewayProxyEventV2, resource: str) -> Parameters:
     """The query parameters. Raises InvalidRequest naming the one that is missing or wrong."""
     known_resource(resource)
-    query = Query(event.raw_query_string or "")
+    query = Query(event.get("rawQueryString") or "")
     return Parameters(
         account_id=_account_id(query),
         format=_choice(query, "truto_response_format", _FORMATS, "unified"),

@@ -167,14 +167,27 @@ def test_tokens_and_accounts_can_be_added(bare: World) -> None:
     assert secret("new")["tenant"] == "moved"
 
 
+AFRESH = """
+import json
+from local.world import World
+with World(port=0, gateway=False) as first:
+    first.add_token("mine", "demo")
+    first.add_account("mine", {})
+with World(port=0, gateway=False) as second:
+    import boto3
+    table = boto3.resource("dynamodb").Table("unified-crm-tokens")
+    second.add_account("mine", {"new": True})
+    print(json.dumps([first.aws_url, second.aws_url, len(table.scan()["Items"])]))
+"""
+
+
 def test_each_world_starts_afresh_at_the_same_aws_address() -> None:
-    with World(port=0, gateway=False) as first:
-        first.add_token("mine", "demo")
-        first.add_account("mine", {})
-    with World(port=0, gateway=False) as second:
-        assert second.aws_url == first.aws_url
-        assert token_item("mine") is None
-        second.add_account("mine", {"new": True})
+    """In a process of its own: here the session's world is open, and moto's state is one for all worlds at once."""
+    run = subprocess.run(
+        [sys.executable, "-c", AFRESH], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    first, second, tokens = json.loads(run.stdout)
+    assert (first, tokens) == (second, 2), "the two tokens that every world begins with"
 
 
 def test_world_inside_a_world_takes_nothing_away() -> None:
@@ -332,7 +345,7 @@ def test_command_prints_lines_that_work_when_pasted_and_ends_at_ctrl_c() -> None
 def test_command_without_front_door_prints_the_environment_and_ends_at_sigterm() -> None:
     arguments = ("--aws-only", "--port", "0", "--host", "0.0.0.0", "--advertise", "127.0.0.1")
     with command(*arguments, LOG_LEVEL="DEBUG") as process:
-        environment = json.loads(read_until(process, "}\n"))
+        environment = json.loads(read_until(process, "  }\n") + "}")["Parameters"]
         assert environment["TOKENS_TABLE"] == "unified-crm-tokens"
         assert environment["POWERTOOLS_LOG_LEVEL"] == "DEBUG"
         with pytest.raises(urllib.error.HTTPError):  # it answers

@@ -82,7 +82,7 @@ def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> 
     if allowed is not None and account_id not in allowed:
         raise absent
     text = _read_secret(account_id, absent)
-    if _tenant_of(text) != tenant:
+    if _tenant_of(text) not in (None, tenant):
         raise absent
     try:
         stored = _Stored.model_validate_json(text)
@@ -102,12 +102,12 @@ def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> 
 
 
 def _tenant_of(text: str | bytes) -> Any:
-    """Whose account it is, if that can be read at all: who else asks must learn nothing of the rest."""
+    """Whose account it is, None where nothing tells. Who else asks must learn nothing of the rest."""
     try:
         stored = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return stored.get("tenant") if isinstance(stored, dict) else None
+    return (stored.get("tenant") or None) if isinstance(stored, dict) else None
 
 
 def base_url(provider: Provider) -> str:

@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from typing import Any
 from urllib.parse import unquote
 
-from unified_crm import remote_errors
+from unified_crm import lost_answer, remote_errors
 from unified_crm.accounts import Account
 from unified_crm.deadline import Deadline
 from unified_crm.errors import (
@@ -97,7 +97,7 @@ class Run:
             )
         try:
             return self._advance(flow, self._step)
-        except ProviderError as error:
+        except UnifiedError as error:
             failure = error
         self._take_back(failure)
         raise failure
@@ -145,7 +145,11 @@ class Run:
             raise error
         if request.gone is not None:
             return self._settle_deletion(request, request.gone, error)
-        if request.main and request.creates and self._look:
+        if request.creates:
+            if not request.main and isinstance(error, RemoteError):
+                raise error
+            if self._look is None or not request.main:
+                raise lost_answer.unknown(error, "there is no way to look for it") from error
             reply = _reply(self._look.find(self, request, error, started))
             self.adopted = True
             self._forward = self._whole  # what is adopted is not taken back, so no time is kept for that
@@ -225,25 +229,23 @@ class Run:
 
     def wait(self, seconds: float) -> bool:
         """Sleep, if there is then still time for a call; whether there was."""
-        if self._whole.left() < seconds + 0.5:
+        if self._whole.left() < seconds + 0.3:
             return False
         sleep(seconds)
         return True
 
-    def _take_back(self, failure: ProviderError) -> None:
+    def _take_back(self, failure: UnifiedError) -> None:
         """Delete what was created and restore what was changed, newest first. Raises PartialFailure if not all is."""
-        if self._adopted is not None:
-            # Not deleted again: it was found and not seen being made, so it could be somebody else's after all.
-            which = {"resource": self._adopted.resource, "id": self._adopted.id, "name": self._adopted.name}
-            message = f"Step {self._steps} failed: {failure.message} pipeline {self._adopted.id} is there, unfinished."
-            raise PartialFailure(message, leftovers=[which], cause=failure) from failure
-        if not self._undos:
+        if not (self._undos or self._adopted):
             return
         done: list[dict[str, Any]] = []
         left: list[dict[str, Any]] = []
         for undo in reversed(self._undos):
             which = {"resource": undo.resource, "id": undo.id, "name": undo.name}
             (done if self._undone(undo, which) else left).append(which)
+        if self._adopted is not None:
+            # Not deleted again: it was found and not seen being made, so it could be somebody else's after all.
+            left.append({"resource": self._adopted.resource, "id": self._adopted.id, "name": self._adopted.name})
         where = f"Step {self._steps} failed: {failure.message}"
         names = ", ".join(f"{each['resource']} {each['id']}" for each in left or done)
         restores = any(undo.restores for undo in self._undos)
@@ -255,6 +257,8 @@ class Run:
         failure.message = (
             f"{where} Nothing has changed: {names} was put back as it was."
             if restores
+            else f"{where} What is known to have been created, {names}, was deleted again."
+            if isinstance(failure, OutcomeUnknown)
             else f"{where} Nothing is left behind: {names} was deleted again."
         )
         failure.details["rolled_back"] = done
@@ -282,7 +286,7 @@ class Run:
                 notes = self._advance(undo.flow(), step)
             except ProviderError as error:
                 pause = error.headers.get("retry-after") or 0.3 * 2**attempt
-                if not self.wait(float(pause)):
+                if attempt + 1 == _ATTEMPTS or not self.wait(float(pause)):
                     return False
             else:
                 if notes:

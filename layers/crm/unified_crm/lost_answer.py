@@ -15,7 +15,7 @@ from unified_crm.provider import Call, Flow, Record, Request
 
 _CLOCK_SLACK = timedelta(seconds=2)
 """`Date` counts whole seconds."""
-_CLOCK_DOUBT = timedelta(seconds=60)
+_CLOCK_DOUBT = timedelta(seconds=10)
 """By so much a provider's own clocks may differ: what was made just before the call is nobody's for certain."""
 
 
@@ -47,12 +47,12 @@ class Search:
         sent = self.table.to_unified(request.json)
         # Where the provider did answer, it is done with the request; where it did not, it may be at it still.
         for pause in (0.0,) if isinstance(error, RemoteError) else (0.0, 1.0):
-            if pause and not run.wait(pause):
-                break
+            if pause and not (run.wait(pause) or run.wait(pause / 10)):
+                raise unknown(error, "there was no time to look again, and it may be at work still") from error
             try:
                 records, headers = run.ask(self.list(self.call))
             except ProviderError as other:
-                raise _unknown(error, f"looking for it failed: {other.message}") from error
+                raise unknown(error, f"looking for it failed: {other.message}") from error
             since = _provider_time(headers) - timedelta(seconds=monotonic() - started) - _CLOCK_SLACK
             named = [each for each in map(self.table.to_unified, records) if _same_name(each, sent)]
             ages = [_age(each, since) for each in named]
@@ -61,7 +61,7 @@ class Search:
                 adopted: Record = next(each for each in records if self.table.to_unified(each)["id"] == ours[0]["id"])
                 return adopted
             if ages.count("old") < len(ages):
-                raise _unknown(error, "a pipeline of this name is there and cannot be told from one made by others")
+                raise unknown(error, "a pipeline of this name is there and cannot be told from one made by others")
         raise error
 
 
@@ -85,7 +85,8 @@ def _fits(found: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
     return all(stage["name"] in wanted for stage in found.get("stages") or [])
 
 
-def _unknown(error: ProviderError, why: str) -> OutcomeUnknown:
+def unknown(error: ProviderError, why: str) -> OutcomeUnknown:
+    """The error for a create of which nobody can tell whether it happened."""
     return OutcomeUnknown(
         f"{error.message} Whether the pipeline was created is not known: {why}. "
         "List the pipelines before sending this again.",

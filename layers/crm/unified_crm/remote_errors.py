@@ -13,6 +13,8 @@ from unified_crm.errors import RemoteError
 from unified_crm.provider import Provider, Reply
 
 MAX_RAW_LETTERS = 256 * 1024
+MAX_MESSAGE_LETTERS = 2000
+MAX_DEPTH = 20
 
 _MEANING = {
     400: "invalid",
@@ -73,14 +75,16 @@ def _bounded(body: Any) -> Any:
     return body if len(text) <= MAX_RAW_LETTERS else text[:MAX_RAW_LETTERS] + " [cut]"
 
 
-def _listed(body: Any, keys: tuple[str, ...]) -> list[str]:
+def _listed(body: Any, keys: tuple[str, ...], depth: int = 0) -> list[str]:
     """What stands under one of `keys`, a text or a list of them, wherever in the body, each once."""
+    if depth > MAX_DEPTH:
+        return []
     if isinstance(body, list):
-        found = [text for each in body for text in _listed(each, keys)]
+        found = [text for each in body for text in _listed(each, keys, depth + 1)]
     elif isinstance(body, Mapping):
         said = [value for key, value in body.items() if key in keys]
         found = [str(each) for value in said for each in (value if isinstance(value, list) else [value])]
-        found += [text for key, value in body.items() if key not in keys for text in _listed(value, keys)]
+        found += [text for key, value in body.items() if key not in keys for text in _listed(value, keys, depth + 1)]
     else:
         found = []
     return list(dict.fromkeys(found))
@@ -90,21 +94,24 @@ def _message(body: Any) -> str | None:
     """The sentence in a provider's error body. A text that is a page, and not a sentence, is none."""
     if isinstance(body, str) and (len(body) > 300 or "<" in body):
         return None
-    return message_of(body)
+    message = message_of(body)
+    return message and message[:MAX_MESSAGE_LETTERS]
 
 
-def message_of(body: Any) -> str | None:
+def message_of(body: Any, depth: int = 0) -> str | None:
     """The first sentence in what a provider's JSON error body holds, wherever providers put it."""
     if isinstance(body, str):
         return body.strip() or None
+    if depth > MAX_DEPTH:
+        return None
     if isinstance(body, list):
-        return next((found for each in body if (found := message_of(each))), None)
+        return next((found for each in body if (found := message_of(each, depth + 1))), None)
     if not isinstance(body, Mapping):
         return None
     for key in ("message", "error", "error_description", "title", "detail"):
-        if (value := body.get(key)) and (found := message_of(value)):
+        if (value := body.get(key)) and (found := message_of(value, depth + 1)):
             return found
     fields = body.get("field-errors")
     if isinstance(fields, Mapping) and fields:
-        return "; ".join(f"{name}: {message_of(value) or value}" for name, value in fields.items())
-    return message_of(body.get("errors"))
+        return "; ".join(f"{name}: {message_of(value, depth + 1) or value}" for name, value in fields.items())
+    return message_of(body.get("errors"), depth + 1)

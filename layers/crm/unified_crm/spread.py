@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 
 def spread(known: Sequence[float | None], *, step: float, low: float = 0.0, high: float = 1.0) -> list[float]:
-    """`known` with each None filled in: strictly between `low` and `high`, in whole `step`s, rising evenly from the
-    number before to the one after.
+    """`known` with each None filled in: evenly between the numbers around it, strictly between `low` and `high`, in
+    whole `step`s, never below the one before.
 
     >>> spread([None, None, None], step=0.1)
     [0.2, 0.5, 0.8]
@@ -15,13 +15,17 @@ def spread(known: Sequence[float | None], *, step: float, low: float = 0.0, high
     [0.4, 0.6, 0.8]
     """
     filled: list[float] = []
+    below, since = low, 0
     for index, value in enumerate(known):
-        if value is None:
-            rest = known[index:]
-            gap = next((count for count, each in enumerate(rest) if each is not None), len(rest))
-            above = next((each for each in rest if each is not None), high)
-            below = filled[-1] if filled else low
-            value = round((below + (above - below) / (gap + 1)) / step) * step
-            value = round(min(high - step, max(low + step, below, value)), 10)
-        filled.append(value)
+        if value is not None:
+            below, since = value, index + 1
+            filled.append(value)
+            continue
+        rest = range(index, len(known))
+        until, above = next(
+            ((each, number) for each in rest if (number := known[each]) is not None), (len(known), high)
+        )
+        even = below + (above - below) * (index - since + 1) / (until - since + 1)
+        stepped = round(round(even / step) * step, 10)
+        filled.append(min(high - step, max(low + step, stepped, filled[-1] if filled else low)))
     return filled

@@ -115,11 +115,13 @@ class Transport:
                 redirect=False,
                 retries=False,
                 preload_content=False,
-                timeout=Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left)),
+                timeout=Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left), total=left),
             )
             content = self._read(response)
         except exceptions.HTTPError as error:
             raise self._explain(error) from error
+        if response.status < 200:
+            raise ProviderBadReply(f"{self._label} answered {response.status}, which is no final answer.")
         if 300 <= response.status < 400:
             raise ProviderBadReply(
                 f"{self._label} answered with a redirect ({response.status}), which is not followed.",
@@ -174,7 +176,7 @@ class Transport:
 
 
 def _redactions(secrets: Iterable[str]) -> tuple[bytes, ...]:
-    """The bytes by which a reply could hold a secret: as it is, percent-encoded, as HTTP Basic writes it.
+    """The bytes by which a reply could hold a secret: as it is, as JSON, a URL or HTTP Basic writes it.
 
     Texts under six letters are no secrets, and to take them out would spoil every reply.
     """
@@ -185,6 +187,7 @@ def _redactions(secrets: Iterable[str]) -> tuple[bytes, ...]:
         basic = b64encode(f"{secret}:".encode())
         found |= {
             secret.encode(),
+            json.dumps(secret)[1:-1].encode(),
             quote(secret, safe="").encode(),
             b64encode(secret.encode()),
             basic,
