@@ -61,3 +61,40 @@ def test_an_error_is_raised_with_our_status(world: World, account: str, provider
     assert type(caught.value).__name__ == "ClientResponseError"
     with pytest.raises(Exception, match="403"):
         _create(world, account, {"name": "Sales"}, token="unknown-token")
+
+
+@ACCOUNTS
+@pytest.mark.parametrize("resource", ["pipelines", "stages"])
+def test_it_does_all_five_verbs(world: World, account: str, provider: str, resource: str) -> None:
+    async def work() -> None:
+        client = truto.TrutoApi(token="demo-token", base_url=world.url).unified_api
+
+        def params(**more: Any) -> dict[str, Any]:
+            return {"integrated_account_id": account, **more}
+
+        pipelines = [
+            await client.create("crm", "pipelines", {"name": f"Sales {index}", "stages": STAGES}, params())
+            for index in range(5)
+        ]
+        if resource == "pipelines":
+            made, change = pipelines[2], {"name": "Renamed"}
+        else:
+            body = {"name": "Fresh", "pipeline": {"id": pipelines[0]["id"]}}
+            made, change = await client.create("crm", "stages", body, params()), {"name": "Renamed"}
+        read = await client.get("crm", resource, made["id"], params())
+        assert (read["id"], read["name"]) == (made["id"], made["name"])
+        changed = await client.update("crm", resource, made["id"], change, params())
+        assert (changed["id"], changed["name"]) == (made["id"], "Renamed")
+        listed = await client.list("crm", resource, params(limit=2)).to_array()
+        ids = [each["id"] for each in listed]
+        assert len(ids) == len(set(ids)) == (5 if resource == "pipelines" else 16)
+        deleted = await client.delete("crm", resource, made["id"], params())
+        assert deleted == {"id": made["id"]}
+        left = await client.list("crm", resource, params(limit=3)).to_array()
+        assert [each["id"] for each in left] == [id_ for id_ in ids if id_ != made["id"]]
+        with pytest.raises(Exception, match="404"):
+            await client.get("crm", resource, made["id"], params())
+
+    asyncio.run(work())
+    simulator: Any = world.simulators[provider]
+    assert len(simulator.pipelines()) == (4 if resource == "pipelines" else 5)
