@@ -140,6 +140,37 @@ def test_call_with_a_good_token_creates_a_pipeline(world: World, front: Front, p
     assert stages(created) == stages(at_provider(world, provider, created["id"])) == stages(BODY)
 
 
+@pytest.mark.parametrize("provider", ACCOUNTS)
+def test_each_address_of_the_api_answers(world: World, front: Front, provider: str) -> None:
+    account = f"integrated_account_id={ACCOUNTS[provider]}&truto_ignore_remote_data=true"
+
+    def call(method: str, path: str, body: Any = None, query: str = "") -> dict[str, Any]:
+        status, answer = front.call(method, f"/unified/crm/{path}?{account}{query}", "demo-token", body)
+        assert status == 200, (method, path, answer)
+        return answer
+
+    made = call("POST", "pipelines", {**BODY, "name": "All of it"})
+    path = f"pipelines/{made['id']}"
+    assert call("GET", path)["name"] == "All of it"
+    assert call("PATCH", path, {"name": "Renamed"})["name"] == "Renamed"
+    assert made["id"] in [each["id"] for each in call("GET", "pipelines")["result"]]
+    stage = call("POST", "stages", {"name": "Fresh", "pipeline": {"id": made["id"]}})
+    assert call("GET", f"stages/{stage['id']}")["position"] == 3
+    assert call("PATCH", f"stages/{stage['id']}", {"name": "Fresher"})["name"] == "Fresher"
+    listed = call("GET", "stages", query=f"&pipeline%5Bid%5D={made['id']}")
+    assert [each["name"] for each in listed["result"]][-1] == "Fresher"
+    assert call("DELETE", f"stages/{stage['id']}") == {"id": stage["id"]}
+    assert len(at_provider(world, provider, made["id"])["stages"]) == 3
+    assert call("DELETE", path) == {"id": made["id"]}
+    for resource in ("pipelines", "stages"):
+        assert call("GET", f"{resource}/meta/create")["supported"] is True
+
+
+def test_the_documents_are_public(front: Front) -> None:
+    status, description = front.call("GET", "/openapi.json", None)
+    assert (status, description["openapi"][:3]) == (200, "3.1")
+
+
 def test_nobody_gets_in_without_a_good_token(world: World, front: Front) -> None:
     before = world.simulators["close"].pipelines()  # type: ignore[attr-defined]
     assert front.create("close", token=None) == (401, {"message": "Unauthorized"})

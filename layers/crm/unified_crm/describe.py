@@ -49,7 +49,7 @@ def _fields(provider: Provider, table: Table, resource: str, method: str) -> dic
         return fields
     fields = {name: _field(table, name, method) for name in Pipeline.model_fields}
     fields["entity"] = {
-        **_said(read_only=method == "update"),
+        **_said(),
         "values": [*provider.entities.names] + (["…"] if provider.entities.others else []),
     }
     if stage is not None:
