@@ -118,7 +118,7 @@ VALUES: dict[str, Any] = {
     "entity": "opportunity",
     "created_at": "2020-01-01T00:00:00Z",
     "updated_at": "2020-01-01T00:00:00Z",
-    "position": 0,
+    "position": 1,
     "stages": [],
 }
 

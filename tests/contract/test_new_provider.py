@@ -20,8 +20,9 @@ def _copy(to: Path) -> None:
         shutil.copy(ROOT / file, to / file)
 
 
-def _run_suite(folder: Path) -> tuple[str, dict[str, int]]:
-    command = [sys.executable, "-m", "pytest", "tests/contract", "-k", "toy", "-q", "-p", "no:cacheprovider"]
+def _run_suite(folder: Path, tests: str = "toy and not hang") -> tuple[str, dict[str, int]]:
+    """Without the faults that hang: they are waited out for every provider already."""
+    command = [sys.executable, "-m", "pytest", "tests/contract", "-k", tests, "-q", "-p", "no:cacheprovider"]
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error|skipped)", run.stdout)}
     return run.stdout + run.stderr, counts
@@ -49,5 +50,5 @@ def test_a_provider_that_says_something_wrong_fails_the_suite(tmp_path: Path) ->
     source = (TOY / "provider.py").read_text().replace('"closed": "shut"', '"closed": "open"')
     (tmp_path / "layers/crm/unified_crm/providers/toy.py").write_text(source)
     shutil.copy(TOY / "simulator.py", tmp_path / "local/simulators/toy.py")
-    output, counts = _run_suite(tmp_path)
+    output, counts = _run_suite(tmp_path, "toy and what_was_written")
     assert counts.get("failed", 0) >= 1, output
