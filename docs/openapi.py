@@ -291,12 +291,12 @@ def _parameter_names(resource: str, verb: str) -> Iterator[str]:
     if verb not in ("list", "create"):
         yield "id"
     yield from _COMMON
-    if resource == "stages" and verb != "create":
+    if resource == "stages":
         yield "pipeline"
     yield from ("truto_response_format", "remote_query") if verb == "delete" else _READS
     if verb == "list":
         yield from ("limit", "next_cursor", "created_at", "updated_at")
-    elif verb != "delete":
+    if verb != "delete":
         yield "truto_explain"
     if verb in ("create", "update", "delete"):
         yield "truto_dry_run"
@@ -344,7 +344,11 @@ def _parameters() -> Json:
             "schema": {"type": "string", "minLength": 1, "pattern": SEGMENT},
         },
         "pipeline": {
-            **_deep("pipeline", "The pipeline of the stage or stages: `pipeline[id]=…`. Saves a look through all."),
+            **_deep(
+                "pipeline",
+                "The pipeline of the stage or stages: `pipeline[id]=…`. It saves a look through all; where "
+                "the body names one, too, it must be the same.",
+            ),
             "schema": {
                 "type": "object",
                 "properties": {"id": {"type": "string", "minLength": 1, "pattern": SEGMENT}},
@@ -408,7 +412,9 @@ def _parameters() -> Json:
             "schema": {"type": "integer", "minimum": 1, "maximum": lists.MAX_LIMIT, "default": lists.DEFAULT_LIMIT},
         },
         "next_cursor": {
-            **_query("next_cursor", "The `next_cursor`, or `prev_cursor`, of a page. Empty is the first page."),
+            **_query(
+                "next_cursor", "The `next_cursor`, or `prev_cursor`, of a page of the same list. Empty is the first."
+            ),
             "schema": {"type": "string"},
         },
         "created_at": {
@@ -427,7 +433,8 @@ def _query(name: str, description: str) -> Json:
 
 
 def _deep(name: str, description: str) -> Json:
-    return {**_query(name, description), "style": "deepObject", "explode": True}
+    """`name[key]=…`. Without an example, Swagger UI would make up some and send them."""
+    return {**_query(name, description), "style": "deepObject", "explode": True, "example": {}}
 
 
 def _demo_accounts() -> Iterator[tuple[str, str, str]]:
@@ -647,6 +654,8 @@ def _other_schemas() -> Json:
                 "read_only": {**flag, "description": "Whether the method cannot write it."},
                 "remote_field": {"type": ["string", "null"], "description": "The provider's own field."},
                 "values": {"type": "array", "items": text_, "description": "The values that it can have here."},
+                "only_for_new": {**flag, "description": "Whether a stage can have it only when it is new."},
+                "required_for_new": {**flag, "description": "Whether a new stage has to have it."},
                 "fields": {"type": "object", "additionalProperties": _ref("MetaField")},
             },
         },
@@ -659,7 +668,7 @@ def _other_schemas() -> Json:
                 "message": {**text_, "description": "For people. It may change."},
                 "code": {**text_, "enum": _codes(), "description": "Stable; docs/errors.md tells what each means."},
                 "request_id": {**text_, "description": "Finds the lines of the call in the log."},
-                "truto_is_remote_error": {"const": True, "description": "The provider answered with this error."},
+                "truto_is_remote_error": {**flag, "description": "True: the provider answered with this error."},
                 "raw_response": {"description": "The provider's own body: its JSON, else its text."},
                 "truto_error_insight": {
                     "type": "object",
@@ -725,19 +734,10 @@ def _notes(resource: str, method: str, field: str, *, nested: bool = False) -> I
     if not any(found.values()):
         return
     writes = method in ("create", "update")
-    yield from _where(
-        "Supported in", found, lambda said: said["supported"] and not (writes and said["read_only"]), "no provider"
-    )
-    if nested and method == "update" and field != "id":
-        new = {each.label: _fields(each, resource, "create", field, nested) for each in _providers()}
-        also = {
-            label: {entity: said for entity, said in entities.items() if found[label][entity]["read_only"]}
-            for label, entities in new.items()
-        }
-        yield from _where("For a new stage also in", also, lambda said: said["supported"] and not said["read_only"])
-        yield from _where("For a new stage required in", new, lambda said: said["required"])
-    elif writes:
-        yield from _where("Required in", found, lambda said: said["required"])
+    yield from _where("Supported in", found, lambda said: _supported(said, writes), "no provider")
+    yield from _where("Only for a new stage in", found, lambda said: said.get("only_for_new"))
+    yield from _where("For a new stage required in", found, lambda said: said.get("required_for_new"))
+    yield from _where("Required in", found, lambda said: writes and said["required"])
     for value in get_args(models.Status) if writes and field == "status" else ():
         yield from _where(f"`{value}`:", found, lambda said, value=value: value in said.get("values", ()))
 
@@ -753,6 +753,10 @@ def _fields(provider: Provider, resource: str, method: str, field: str, nested: 
         if field in fields:
             found[name] = fields[field]
     return found
+
+
+def _supported(said: Json, writes: bool) -> bool:
+    return bool(said["supported"] and not (writes and (said["read_only"] or said.get("only_for_new"))))
 
 
 def _where(start: str, found: Mapping[str, Mapping[str, Json]], holds: Any, nobody: str = "") -> Iterator[str]:

@@ -26,7 +26,13 @@ from unified_crm.verbs import Verbs
 
 ANSWER_SECONDS = 1.0
 """Kept of Lambda's remaining time for making the answer."""
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "QUERY")
+ADDRESSES = {
+    r"/unified/crm/(pipelines|stages)": ("GET", "POST"),
+    r"/unified/crm/(pipelines|stages)/meta/[^/]+": ("GET",),
+    r"/unified/crm/(pipelines|stages)/[^/]+": ("GET", "PATCH", "DELETE"),
+    r"/(docs|openapi\.json)": ("GET",),
+}
+"""The addresses that there are, as patterns, and their methods."""
 
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "unified-crm")
 
@@ -80,7 +86,8 @@ def create(resource: str) -> Response[str]:
             return response.one(verbs.create_pipeline(values), parameters, resource)
     values = request.write(app.current_event, StageWrite)
     with _verbs(parameters, parameters.entity, values) as verbs:
-        return response.one(verbs.create_stage(values), parameters, resource)
+        result = verbs.create_stage(values, parameters.pipeline_id)
+        return response.one(result, parameters, resource)
 
 
 @app.get("/unified/crm/<resource>/<id_>")
@@ -131,30 +138,18 @@ def meta(resource: str, method: str) -> Response[str]:
         return response.plain(verbs.meta(resource, method))
 
 
-def _other_methods(rule: str, *allowed: str) -> None:
-    @app.route(rule, method=[method for method in METHODS if method not in allowed])
-    def refuse(resource: str | None = None, **_: str) -> Response[str]:
-        if resource is not None:
-            request.known_resource(resource)
-        method, path = app.current_event.http_method, app.current_event.path
-        raise MethodNotAllowed(
-            f"{method} is not possible on {path}, only {', '.join(allowed)}", headers={"allow": ", ".join(allowed)}
-        )
-
-
-_other_methods("/openapi.json", "GET")
-_other_methods("/docs", "GET")
-_other_methods("/unified/crm/<resource>", "GET", "POST")
-_other_methods("/unified/crm/<resource>/<id_>", "GET", "PATCH", "DELETE")
-_other_methods("/unified/crm/<resource>/meta/<method>", "GET")
-
-
 @app.not_found
 def not_found(_: Exception) -> Response[str]:
-    """Any address that is no route. One below a resource is an id that cannot be one."""
-    if re.match(r"/unified/crm/(pipelines|stages)/(?!meta/)", app.current_event.path):
+    """What no route took: another method on an address that there is, an id that cannot be one, any other address."""
+    method, path = app.current_event.http_method, app.current_event.path
+    for address, allowed in ADDRESSES.items():
+        if re.fullmatch(address, path, re.DOTALL) and method not in allowed:
+            methods = ", ".join(allowed)
+            message = f"{method} is not possible on {path}, only {methods}"
+            return _answer(MethodNotAllowed(message, headers={"allow": methods}))
+    if re.match(r"/unified/crm/(pipelines|stages)/(?!meta/)", path):
         return _answer(InvalidRequest("id must be one path segment"))
-    return _answer(NotFound(f"There is nothing at {app.current_event.http_method} {app.current_event.path}"))
+    return _answer(NotFound(f"There is nothing at {method} {path}"))
 
 
 @app.exception_handler(UnifiedError)
@@ -210,12 +205,13 @@ def _verbs(parameters: request.Parameters, entity: str | None, values: dict[str,
         remote_query=parameters.remote_query,
         remote_data=(values or {}).pop("remote_data", None) or {},
         skip_unsupported=parameters.skip_unsupported,
-        dry_run=parameters.dry_run,
+        dry_run=parameters.dry_run and app.current_event.http_method != "GET",
         explain=parameters.explain,
         force_delete=parameters.force_delete,
     )
     with tracer.provider.in_subsegment(f"## {account.provider.name}"):
-        yield Verbs(account, options, deadline, _observe(), entity=entity)
+        creates = app.current_event.http_method == "POST"
+        yield Verbs(account, options, deadline, _observe(), entity=entity, creates=creates)
 
 
 def _observe() -> Observe:

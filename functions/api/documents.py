@@ -36,14 +36,36 @@ _PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+# Swagger UI writes what is nested deeper than `name[key]` as JSON, for which OpenAPI has no rule; here it is brackets.
 # No validator: it is a service of others, which would be sent the description's address.
-_START = """SwaggerUIBundle({
+_START = """function pairs(key, value) {
+  if (value === null || typeof value !== "object") return [[key, value ?? ""]];
+  if (Array.isArray(value)) return value.flatMap((each, index) => pairs(`${key}[${index}]`, each));
+  return Object.entries(value).flatMap(([name, each]) => pairs(`${key}[${name}]`, each));
+}
+
+function withBrackets(request) {
+  const url = new URL(request.url, window.location);
+  const query = [...url.searchParams].flatMap(([key, value]) => {
+    try {
+      return key.includes("[") && /^[[{]/.test(value) ? pairs(key, JSON.parse(value)) : [[key, value]];
+    } catch {
+      return [[key, value]];
+    }
+  });
+  url.search = new URLSearchParams(query);
+  request.url = url.href;
+  return request;
+}
+
+SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
   filter: true,
   layout: "BaseLayout",
   presets: [SwaggerUIBundle.presets.apis],
+  requestInterceptor: withBrackets,
   validatorUrl: null,
 });
 """

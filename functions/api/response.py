@@ -11,11 +11,12 @@ from pydantic import BaseModel
 
 from api.request import Parameters
 from unified_crm.errors import ProviderBadReply, UnifiedError
+from unified_crm.lists import escaped_size
 from unified_crm.models import Pipeline, Stage, StageInPipeline
 from unified_crm.verbs import ListResult, Result
 
-MAX_LETTERS = 4 * 1024 * 1024
-"""A Lambda function may answer 6 MB, the quotes and slashes of this text escaped once more."""
+MAX_BYTES = 5 * 1024 * 1024
+"""A Lambda function may answer 6 MB."""
 
 _MODELS: dict[str, type[BaseModel]] = {"pipelines": Pipeline, "stages": Stage}
 
@@ -84,6 +85,8 @@ def error(failure: UnifiedError, request_id: str) -> Response[str]:
 def _item(unified: dict[str, Any], record: Any, parameters: Parameters, resource: str) -> dict[str, Any]:
     if parameters.format == "normalized":
         body = _complete(unified, _MODELS[resource])
+        if "explain" in unified:
+            body["explain"] = unified["explain"]
         if resource == "pipelines":
             body["stages"] = [_complete(stage, StageInPipeline) for stage in body["stages"]]
         return body
@@ -101,11 +104,11 @@ def _complete(unified: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]
 
 def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response[str]:
     text = _dump(body)
-    if len(text) > MAX_LETTERS and isinstance(body, dict) and "remote_data" in body:
+    if escaped_size(text) > MAX_BYTES and isinstance(body, dict) and "remote_data" in body:
         warning = {"field": "remote_data", "message": "It is larger than can be answered, and was left out"}
         rest = {name: value for name, value in body.items() if name != "remote_data"}
         text = _dump({**rest, "truto_warnings": [*rest.get("truto_warnings", []), warning]})
-    if len(text) > MAX_LETTERS:
+    if escaped_size(text) > MAX_BYTES:
         raise ProviderBadReply("What the provider answered is larger than can be passed on", may_have_acted=False)
     return Response(status_code=status, content_type="application/json", body=text, headers=dict(headers or {}))
 

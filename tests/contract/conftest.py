@@ -79,7 +79,7 @@ class Subject:
     def verbs(
         self, *, seconds: float = 20, account: Account | None = None, entity: str | None = None, **options: Any
     ) -> Verbs:
-        return Verbs(account or self.account(), Options(**options), Deadline(seconds), entity=entity)
+        return Verbs(account or self.account(), Options(**options), Deadline(seconds), entity=entity, creates=True)
 
     def seed(self, name: str = "Sales", stages: Sequence[Any] = ("One", "Two", "Three")) -> dict[str, Any]:
         """A pipeline that is there already, as the simulator shows it."""

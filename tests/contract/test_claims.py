@@ -143,7 +143,7 @@ def test_what_is_said_to_be_read_only_is_refused_and_the_rest_taken(
         else:
             value = VALUES[name]
         before = subject.simulator.snapshot()
-        if claims["read_only"] or not claims["supported"]:
+        if claims["read_only"] or not claims["supported"] or claims.get("only_for_new"):
             with pytest.raises((InvalidRequest, Unsupported)):
                 _write(subject, resource, method, held, _with(body, field, value))
             assert subject.simulator.snapshot() == before, field
@@ -162,6 +162,10 @@ def test_each_value_of_an_enumeration_is_taken_and_a_stray_one_refused(
             subject.simulator.reset()
             held = subject.seed()
             body = _with(_body(resource, method, subject, held), field, status)
+            if claims.get("only_for_new") and status in claims["values"] and status != held["stages"][0]["status"]:
+                with pytest.raises(Unsupported):
+                    _write(subject, resource, method, held, body)
+                body = {"stages": [{"name": "Fresh", "status": status}]}
             if status in claims["values"]:
                 _write(subject, resource, method, held, body)
             else:

@@ -179,7 +179,7 @@ class Toy:
     ) -> Result:
         account = Account("a", "demo", declared or provider(flow), Bearer(type="bearer", token=SecretStr(TOKEN)), {})
         given = dict(values or VALUES)
-        verbs = Verbs(account, Options(**options), Deadline(seconds), entity=given.pop("entity", None))
+        verbs = Verbs(account, Options(**options), Deadline(seconds), entity=given.pop("entity", None), creates=True)
         return verbs.create_pipeline(given)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from unified_crm.mapping import Field, Table
-from unified_crm.models import Pipeline, Stage, Status
+from unified_crm.models import Pipeline, Stage, StageInPipeline, Status
 from unified_crm.provider import Provider, Request
 
 METHODS = ("list", "get", "create", "update", "delete")
@@ -42,10 +42,11 @@ def meta(provider: Provider, entity: str, resource: str, method: str) -> dict[st
 
 def _fields(provider: Provider, table: Table, resource: str, method: str) -> dict[str, Any]:
     stage = table["stages"].each
+    writes = method in ("create", "update")
     if resource == "stages":
         fields = {name: _field(stage, name, method) for name in Stage.model_fields} if stage else {}
-        fields["pipeline"] = _said(required=method == "create")
-        fields["position"] = _position(provider, table)
+        fields["pipeline"] = _said(required=method == "create", read_only=method != "create")
+        fields["position"] = {**_position(provider, table), **({} if writes else {"read_only": True})}
         return fields
     fields = {name: _field(table, name, method) for name in Pipeline.model_fields}
     fields["entity"] = {
@@ -53,10 +54,16 @@ def _fields(provider: Provider, table: Table, resource: str, method: str) -> dic
         "values": [*provider.entities.names] + (["…"] if provider.entities.others else []),
     }
     if stage is not None:
-        nested = ("id", "name", "status", "created_at", "updated_at")
-        fields["stages"]["fields"] = {name: _field(stage, name, method) for name in nested}
-        if method == "update":
-            fields["stages"]["fields"]["id"] = _said(remote=_path(stage["id"]))
+        nested = {name: _field(stage, name, "create" if writes else method) for name in StageInPipeline.model_fields}
+        for name in ("position", "pipeline"):
+            nested[name] = _said(read_only=True)
+        if method == "update":  # stages with an id are changed, those without are new
+            nested["id"] = _said(remote=_path(stage["id"]))
+            for name, claims in nested.items():
+                claims["required_for_new"] = claims.pop("required")
+                claims["required"] = False
+                claims["only_for_new"] = name in stage and stage[name].fixed
+        fields["stages"]["fields"] = nested
     return fields
 
 
@@ -64,7 +71,7 @@ def _field(table: Table, name: str, method: str) -> dict[str, Any]:
     if name not in table:
         return {"supported": False, "required": False, "read_only": True, "remote_field": None}
     row = table[name]
-    read_only = row.read_only or (row.fixed and method == "update")
+    read_only = row.read_only or method not in ("create", "update") or (row.fixed and method == "update")
     said = _said(required=row.required and method == "create", read_only=read_only, remote=_path(row))
     if name == "status":
         said["values"] = [status for status in get_args(Status) if status in (row.values or {})]
@@ -93,7 +100,9 @@ def explain(table: Table, record: Any, request: Request | None) -> dict[str, Any
     `how` is `copied`, `converted`, or `defaulted` where the provider says nothing.
     """
     call = f"{request.method} {request.path}" if request else None
-    found: dict[str, Any] = {}
+    # These no provider keeps as such: what was asked for, and the place in the list.
+    derived = {"remote_field": None, "request": call, "how": "converted"}
+    found: dict[str, Any] = {"entity": derived} if "stages" in table else {"position": derived, "pipeline": derived}
     for row in table:
         if row.each is not None:
             value = record.get(row.path[0]) if isinstance(record, Mapping) else None

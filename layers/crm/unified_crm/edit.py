@@ -5,18 +5,17 @@ write what differs, read again. The first write carries an `Undo` that brings th
 looking at what stands there then; so it serves whichever write failed, and one whose answer was lost too.
 
 Order of the writes: the pipeline's own fields, stages that change, new stages, the order, and deletions last, since
-they alone cannot be taken back in full.
+they are the hardest to take back. So two stages cannot swap their names in one call where names are unique.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from unified_crm.errors import InvalidRequest, NotFound, ProviderError, RemoteError, Unsupported
-from unified_crm.mapping import Table, merge
+from unified_crm.mapping import Table, Warnings, merge
 from unified_crm.provider import Call, Editor, Flow, Provider, Record, Request, Undo
 
 
@@ -29,9 +28,14 @@ class _Place:
 
 
 class Edit:
-    """The changes to one pipeline."""
+    """The changes to one pipeline. Afterwards `made` holds the ids of new stages.
 
-    def __init__(self, provider: Provider, call: Call, pipeline: Record) -> None:
+    `skip`: leave out what cannot be changed, with a warning each in `warnings`.
+    """
+
+    def __init__(
+        self, provider: Provider, call: Call, pipeline: Record, warnings: Warnings, *, skip: bool = False
+    ) -> None:
         editor = provider.pipelines.editor
         if editor is None:
             raise Unsupported(f"{provider.label} does not let pipelines be changed")
@@ -42,7 +46,10 @@ class Edit:
         self._table = provider.pipelines.table(call.entity)
         self._before = pipeline
         self._id = self._table["id"].to_unified(pipeline)
+        self._warnings, self._skip = warnings, skip
         self._main_sent = False
+        self._written: set[str] = set()
+        self.made: list[str] = []
 
     @property
     def _stage(self) -> Table:
@@ -130,6 +137,8 @@ class Edit:
     def _apply(self, values: Mapping[str, Any], places: list[_Place], removed: list[Record]) -> Flow:
         editor, call, before = self._editor, self._call, self._before
         about_stage = call.resource == "stages"
+        if not places and self._table["stages"].required:
+            raise InvalidRequest(f"stages: {self._label} wants at least one stage in a pipeline")
         full = self._full(places)
         undo = self._undo([record for place, record in zip(places, full, strict=True) if place.before is None])
         body = _differing(before, self._table.to_remote(values, create=False))
@@ -137,16 +146,20 @@ class Edit:
         if body or (call.remote_data and not about_stage):
             if editor.write is None:
                 raise Unsupported(f"{self._label} does not let a pipeline's own fields be changed")
+            now = merge(now, call.remote_data)
+            self._written |= {*body, *call.remote_data}
             yield from self._write(editor.write(call, before, body), undo)
         standing = list(full)
         for place, record in zip(places, full, strict=True):
             if place.before is not None and (changed := _differing(place.before, record)):
+                self._written |= changed.keys()
                 request = editor.change(call, now, place.before, changed)
                 yield from self._write(request, undo, main=bool(place.values) or not about_stage)
         for index, place in enumerate(places):
             if place.before is None:
                 reply = yield from self._write(editor.insert(call, now, full[index]), undo)
                 standing[index] = merge(full[index], editor.inserted(reply))
+                self.made.append(self._key(standing[index]))
         wanted = [self._key(each) for each in standing]
         kept = [self._key(each) for each in self._stages(before) if each not in removed]
         if editor.arrange is not None and wanted != [*kept, *(key for key in wanted if key not in kept)]:
@@ -154,10 +167,18 @@ class Edit:
             yield from self._write(request, undo, main=not about_stage)
         for stage in reversed(removed):
             yield from self._write(self._removal(now, stage), undo)
+        written = merge(now, {self._path: standing})
         try:
-            return (yield from self._read())
+            shown = yield from self._read()
         except ProviderError:  # everything is written: the writes tell what stands there now
-            return merge(now, {self._path: standing})
+            return written
+        return shown if self._shows(shown, wanted) else written
+
+    def _shows(self, shown: Any, wanted: list[Any]) -> bool:
+        """Whether a read shows what was written. Reads can lag behind, and some answers are no answers."""
+        if not isinstance(shown, dict) or self._table["id"].to_unified(shown) != self._id:
+            return False
+        return {*wanted} <= {self._key(each) for each in self._stages(shown)}
 
     def _write(self, request: Request, undo: Undo, *, main: bool = True) -> Flow:
         """Send a write, the first that may be as the caller's main call."""
@@ -166,52 +187,76 @@ class Edit:
         return (yield (request.as_main() if main else request).reverted_by(undo))
 
     def _full(self, places: list[_Place]) -> list[Record]:
-        """The provider's record of each place as it shall be."""
-        stage = self._stage
-        records: list[Record] = []
-        for place in places:
-            if place.before is None:
-                records.append(stage.item_to_remote(place.values))
-                continue
-            values = dict(place.values)
-            current = stage.to_unified(place.before)
-            for row in stage:
-                if row.unified in values and values[row.unified] in (None, current[row.unified]):
-                    del values[row.unified]
-                elif row.unified in values and row.fixed:
-                    raise Unsupported(
-                        f"{row.unified}: {self._label} does not let it be changed from {current[row.unified]!r}"
-                    )
-            records.append(merge(place.before, stage.item_to_remote(values, create=False)))
-        records = self._editor.complete(self._call, records)
+        """The provider's record of each place as it shall be. Those that nobody named stay as they are."""
+        records = [self._wanted(index, place) for index, place in enumerate(places)]
+        if any(place.values for place in places):
+            completed = self._editor.complete(self._call, records)
+            records = [
+                after if place.values else before
+                for place, before, after in zip(places, records, completed, strict=True)
+            ]
         return self._ordered(places, records)
+
+    def _wanted(self, index: int, place: _Place) -> Record:
+        stage = self._stage
+        if place.before is None:
+            return stage.item_to_remote(place.values)
+        values = dict(place.values)
+        current = stage.to_unified(place.before)
+        for row in stage:
+            name = row.unified
+            if name not in values:
+                continue
+            if values[name] in (None, current[name]) or (row.fixed and current[name] is None):
+                del values[name]
+            elif row.fixed:
+                field = name if self._call.resource == "stages" else f"stages[{index}].{name}"
+                problem = f"{self._label} does not let it be changed from {current[name]!r}"
+                if not self._skip:
+                    raise Unsupported(f"{field}: {problem}")
+                self._warnings.append({"field": field, "message": f"{problem}; it was left out"})
+                del values[name]
+        wanted: Record = merge(place.before, stage.item_to_remote(values, create=False))
+        return wanted
 
     def _ordered(self, places: list[_Place], records: list[Record]) -> list[Record]:
         """With the numbers that put them in this order, where the provider orders by a field of the stage's own.
 
-        Stages that the caller did not name keep their numbers as long as that is possible.
+        Nothing is numbered anew while the order is right, and stages that nobody named keep their numbers as long as
+        that is possible. A number in a stage's own `remote_data` is the caller's.
         """
         field = self._editor.order
         if field is None:
             self._refuse_reordering(places)
             return records
-        numbers = [
-            record.get(field) if place.before is not None else None
-            for place, record in zip(places, records, strict=True)
+        old = [self._key(place.before) for place in places if place.before is not None]
+        order = [key for key in (self._key(each) for each in self._stages(self._before)) if key in old]
+        numbers = [_number(record.get(field)) for record in records]
+        given = [_number((place.values.get("remote_data") or {}).get(field)) for place in places]
+        known = [
+            number
+            for place, number in zip(places, numbers, strict=True)
+            if place.before is not None and number is not None
         ]
-        if _rising(numbers):
-            return records
+        if old == order and all(place.before is None for place in places[len(old) :]):
+            last = max(known, default=-1)
+            return [
+                record
+                if place.before is not None
+                else {**record, field: last + 1 + index - len(old) if own is None else own}
+                for index, (place, record, own) in enumerate(zip(places, records, given, strict=True))
+            ]
         placed: list[Record] = []
-        last = -1
+        last = min(known, default=0) - 1
         for index, (place, record) in enumerate(zip(places, records, strict=True)):
-            number = numbers[index]
-            keeps = [
+            number = given[index] if given[index] is not None else numbers[index] if place.before is not None else None
+            later = [
                 n
                 for n, p in zip(numbers[index + 1 :], places[index + 1 :], strict=True)
                 if not p.values and n is not None
             ]
-            fits = isinstance(number, int) and number > last and (not place.values or all(number < n for n in keeps))
-            last = number if fits and isinstance(number, int) else last + 1
+            fits = number is not None and number > last and (not place.values or all(number < n for n in later))
+            last = number if number is not None and (fits or given[index] is not None) else last + 1
             placed.append({**record, field: last})
         return placed
 
@@ -226,7 +271,22 @@ class Edit:
 
     def _undo(self, fresh: list[Record]) -> Undo:
         name = self._table["name"].to_unified(self._before)
-        return Undo("pipeline", self._id, name, lambda: self._restore(fresh), restores=True)
+        return Undo("pipeline", self._id, name, lambda: self._restore(fresh), restores=True, parts=self._lost)
+
+    def _lost(self) -> Flow:
+        """What is not as it was read at first: stages that are missing, others, or changed."""
+        now = yield from self._read()
+        before, present = self._stages(self._before), self._stages(now)
+        found: list[dict[str, Any]] = []
+        for stages, others, state in ((before, present, "deleted"), (present, before, "created")):
+            for stage in stages:
+                same = next((each for each in others if self._key(each) == self._key(stage)), None)
+                name = self._stage["name"].to_unified(stage)
+                if same is None:
+                    found.append({"resource": "stage", "id": self._key(stage), "name": name, "state": state})
+                elif state == "deleted" and any(same.get(key) != stage.get(key) for key in self._written):
+                    found.append({"resource": "stage", "id": self._key(stage), "name": name, "state": "changed"})
+        return found
 
     def _restore(self, fresh: list[Record]) -> Flow:
         """Bring the pipeline back to what was read at first. `fresh` are the new stages that may be there by now.
@@ -235,20 +295,24 @@ class Edit:
         """
         editor, call = self._editor, self._call
         now = yield from self._read()
-        keys = {row.path[0] for row in self._stage if not (row.read_only or row.fixed)}
-        own = {row.path[0] for row in self._table if not (row.read_only or row.each)}
+        keys = {row.path[0] for row in self._stage if not (row.read_only or row.fixed)} | self._written
+        own = {row.path[0] for row in self._table if not (row.read_only or row.each)} | self._written - {self._path}
         before, present = self._stages(self._before), self._stages(now)
         old = [self._key(each) for each in before]
         names = [self._stage["name"].to_unified(each) for each in fresh]
         for stage in present:
             if self._key(stage) not in old and self._stage["name"].to_unified(stage) in names:
                 yield editor.remove(call, now, stage)
+                present = [each for each in present if each is not stage]
         standing: list[Record] = []
         notes: list[dict[str, Any]] = []
         for stage in before:
             current = next((each for each in present if self._key(each) == self._key(stage)), None)
             if current is None:
-                made = editor.inserted((yield editor.insert(call, now, editor.again(stage))))
+                again = editor.again(stage)
+                # It may have been made again already, by a first attempt at this.
+                strangers = [each for each in present if self._key(each) not in old and editor.again(each) == again]
+                made = strangers[0] if strangers else editor.inserted((yield editor.insert(call, now, again)))
                 standing.append(made)
                 if self._key(made) != self._key(stage):
                     notes.append({"resource": "stage", "id": self._key(stage), "new_id": self._key(made)})
@@ -306,8 +370,8 @@ def _interleave(given: list[_Place], present: list[Record], others: list[Record]
     return [*places, *waiting]
 
 
-def _rising(numbers: list[Any]) -> bool:
-    return all(isinstance(n, int) for n in numbers) and all(a < b for a, b in pairwise(numbers))
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _differing(before: Record, after: Record) -> Record:

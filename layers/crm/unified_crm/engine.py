@@ -213,7 +213,7 @@ class Run:
     def _exchange(self, request: Request, deadline: Deadline) -> Reply:
         reply = self._transport.send(request, deadline)
         if reply.status >= 400:
-            raise remote_errors.explain(self._provider, reply)
+            raise remote_errors.explain(self._provider, reply, request.method)
         return reply
 
     def ask(self, flow: Flow) -> tuple[Any, Mapping[str, str]]:
@@ -240,22 +240,29 @@ class Run:
             return
         done: list[dict[str, Any]] = []
         left: list[dict[str, Any]] = []
+        # After a timeout the provider may be at it still: it is looked after once more a little later.
+        late = isinstance(failure, ProviderTimeout) and any(undo.restores for undo in self._undos)
         for undo in reversed(self._undos):
             which = {"resource": undo.resource, "id": undo.id, "name": undo.name}
-            (done if self._undone(undo, which) else left).append(which)
+            undone = self._undone(undo, which)
+            if undone and late and self.wait(min(1.0, self._whole.left() / 3)):
+                undone = self._undone(undo, which)
+            (done if undone else left).append(which)
         if self._adopted is not None:
             # Not deleted again: it was found and not seen being made, so it could be somebody else's after all.
             left.append({"resource": self._adopted.resource, "id": self._adopted.id, "name": self._adopted.name})
         where = f"Step {self._steps} failed: {failure.message}"
         names = ", ".join(f"{each['resource']} {each['id']}" for each in left or done)
         restores = any(undo.restores for undo in self._undos)
-        if left and not restores:
+        if left:
             left += [each for undo in self._undos for each in self._still_there(undo)]
         if left:
             what = "could not be put back as it was" if restores else "could not be deleted again and is left behind"
             raise PartialFailure(f"{where} {names} {what}.", leftovers=left, cause=failure) from failure
         failure.message = (
-            f"{where} Nothing has changed: {names} was put back as it was."
+            f"{where} {names} was put back; stages that had to be made again have new ids."
+            if any("made_again" in each for each in done)
+            else f"{where} Nothing has changed: {names} was put back as it was."
             if restores
             else f"{where} What is known to have been created, {names}, was deleted again."
             if isinstance(failure, OutcomeUnknown)
@@ -290,7 +297,7 @@ class Run:
                     return False
             else:
                 if notes:
-                    which["made_again"] = notes
+                    which["made_again"] = [*which.get("made_again", []), *notes]
                 return True
         return False
 

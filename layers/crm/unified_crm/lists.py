@@ -7,17 +7,19 @@ added or deleted in between, and a provider's own paging does not show through.
 from __future__ import annotations
 
 import json
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 from unified_crm.errors import InvalidRequest
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 1000
-MAX_PAGE_BYTES = 3 * 1024 * 1024
+MAX_PAGE_BYTES = 4 * 1024 * 1024
 """A Lambda function may answer 6 MB; a page that would be larger is cut and goes on with its cursor."""
 
 _COMPARE: Mapping[str, Callable[[datetime, datetime], bool]] = {
@@ -31,27 +33,45 @@ OPERATORS = tuple(_COMPARE)
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a page begins: behind the item `after` (None: at the start), which was at `index` less one."""
+    """Where a page begins: behind the item `after`, else at the item `first`, else at `index`, where that was.
+
+    `of` stands for the list that it belongs to.
+    """
 
     index: int
     after: str | None
+    first: str | None = None
+    of: str = ""
 
     def encode(self) -> str:
         """As text for a caller, who is to see nothing in it."""
-        return urlsafe_b64encode(json.dumps([self.index, self.after]).encode()).decode().rstrip("=")
+        text = json.dumps([self.index, self.after, self.first, self.of], separators=(",", ":"))
+        return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
     def decode(cls, text: str) -> Cursor:
         """The cursor in a caller's `next_cursor`. Raises InvalidRequest where it is none of ours."""
         try:
-            index, after = json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        except (ValueError, TypeError):
-            index = after = None
-        if type(index) is not int or not 0 <= index < 2**31 or not isinstance(after, str | None):
-            raise InvalidRequest("next_cursor is not one that a list answered")
-        if cls(index, after).encode() != text:
-            raise InvalidRequest("next_cursor is not one that a list answered")
-        return cls(index, after)
+            found = cls(*json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4))))
+            texts = (found.after, found.first)
+            ours = type(found.index) is int and 0 <= found.index < 2**31 and isinstance(found.of, str)
+            if ours and all(isinstance(each, str | None) for each in texts) and found.encode() == text:
+                return found
+        except (ValueError, TypeError, RecursionError):
+            pass
+        raise InvalidRequest("next_cursor is not one that a list answered")
+
+    def start(self, ids: list[str]) -> int:
+        """The place in a list of ids: behind what came last, else at what was to come next, else where that was."""
+        for id_, offset in ((self.after, 1), (self.first, 0)):
+            # The nearest, should a provider show an id twice: so a list always comes to an end.
+            places = [place + offset for place, each in enumerate(ids) if each == id_]
+            if places:
+                return min(places, key=self._distance)
+        return min(self.index, len(ids))
+
+    def _distance(self, place: int) -> int:
+        return abs(place - self.index)
 
 
 @dataclass(frozen=True)
@@ -70,7 +90,9 @@ class Filter:
 
 def parse_time(text: str) -> datetime:
     """An RFC 3339 time or date, UTC if it says nothing. Raises ValueError."""
-    time = datetime.fromisoformat(text)
+    if not re.match(r"\d{4}-\d\d-\d\d([Tt ]\d\d:|$)", text):
+        raise ValueError("not RFC 3339")
+    time = datetime.fromisoformat(text.upper())
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
@@ -92,24 +114,41 @@ class Page:
     prev_cursor: str | None
 
 
-def page(items: Sequence[tuple[dict[str, Any], Any]], options: ListOptions) -> Page:
-    """The page of `items` that `options` ask for. It is never empty and followed by another."""
+def page(items: Sequence[tuple[dict[str, Any], Any]], options: ListOptions, of: str = "") -> Page:
+    """The page of `items` that `options` ask for. It is never empty and followed by another.
+
+    `of` names the list; a cursor of another one, or of other filters, is refused.
+    """
+    filters = sorted(f"{each.field} {each.operator} {each.value.astimezone(UTC)}" for each in options.filters)
+    of = sha256(f"{of} {filters}".encode()).hexdigest()[:8]
+    if options.cursor and options.cursor.of != of:
+        raise InvalidRequest("next_cursor belongs to another list, or to other filters")
     kept = [item for item in items if all(each.lets_pass(item[0]) for each in options.filters)]
     ids = [item[0]["id"] for item in kept]
-    start = 0
-    if options.cursor:
-        known = options.cursor.after in ids
-        start = ids.index(options.cursor.after) + 1 if known else min(options.cursor.index, len(kept))
-    end = start
-    size = 0
-    for item in kept[start : start + options.limit]:
-        size += len(json.dumps(item[1])) + len(json.dumps(item[0]))
-        if size > MAX_PAGE_BYTES and end > start:
-            break
-        end += 1
-    before = max(0, start - options.limit)
+    start = options.cursor.start(ids) if options.cursor else 0
+    end = start + _fitting(kept[start : start + options.limit])
+    before = start - _fitting(kept[max(0, start - options.limit) : start][::-1])
+
+    def cursor(index: int) -> str:
+        return Cursor(index, ids[index - 1] if index else None, ids[index], of).encode()
+
     return Page(
         kept[start:end],
-        Cursor(end, ids[end - 1]).encode() if end < len(kept) else None,
-        Cursor(before, ids[before - 1] if before else None).encode() if start > 0 else None,
+        cursor(end) if end < len(kept) else None,
+        cursor(before) if start > 0 else None,
     )
+
+
+def escaped_size(text: str) -> int:
+    """The bytes of an ASCII text as Lambda sends it on: inside JSON once more."""
+    return len(text) + text.count('"') + text.count("\\")
+
+
+def _fitting(items: Sequence[tuple[dict[str, Any], Any]]) -> int:
+    """How many of `items`, from the first, one answer can hold: at least one, if there is one."""
+    size = 0
+    for count, item in enumerate(items):
+        size += escaped_size(json.dumps(item[1])) + escaped_size(json.dumps(item[0]))
+        if size > MAX_PAGE_BYTES and count:
+            return count
+    return len(items)

@@ -219,12 +219,13 @@ class Rule:
     """What an error of the provider's means: the first rule that fits decides.
 
     `code` is one of `errors.REMOTE_CODES`. `text` is a regular expression, looked for in the reply's body without
-    regard to case; None fits every body.
+    regard to case; None fits every body. `method` is that of the request; None fits all.
     """
 
     code: str
     status: int
     text: str | None = None
+    method: str | None = None
 
 
 @dataclass(frozen=True)

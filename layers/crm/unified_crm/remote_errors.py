@@ -28,10 +28,10 @@ _MEANING = {
 """What a status means where no rule of the provider's says more."""
 
 
-def explain(provider: Provider, reply: Reply) -> RemoteError:
-    """The error that `reply`, whose status is 4xx or 5xx, is to a caller."""
+def explain(provider: Provider, reply: Reply, method: str | None = None) -> RemoteError:
+    """The error that `reply`, whose status is 4xx or 5xx, to a request of `method` is to a caller."""
     body = _bounded(reply.content())
-    code = _code(provider, reply)
+    code = _code(provider, reply, method)
     message = (
         _message(body)
         or f"{provider.label} answered {reply.status} {http.client.responses.get(reply.status, '')}".rstrip()
@@ -58,9 +58,11 @@ def explain(provider: Provider, reply: Reply) -> RemoteError:
     return RemoteError(message, code=code, remote_status=reply.status, body=body, insight=insight, headers=headers)
 
 
-def _code(provider: Provider, reply: Reply) -> str:
+def _code(provider: Provider, reply: Reply, method: str | None) -> str:
     text = reply.body[:MAX_RAW_LETTERS].decode("utf-8", "replace")
     for rule in provider.errors:
+        if rule.method not in (None, method):
+            continue
         if rule.status == reply.status and (rule.text is None or re.search(rule.text, text, re.IGNORECASE)):
             return rule.code
     return _MEANING.get(reply.status, "remote_error")

@@ -30,8 +30,8 @@ from unified_crm.provider import Reply, Request
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
-MAX_REPLY_BYTES = 20 * 1024 * 1024
-"""A thousand pipelines of a hundred stages are some 20 MB; a Lambda function may answer 6 MB."""
+MAX_REPLY_BYTES = 48 * 1024 * 1024
+"""A thousand pipelines of a hundred stages are some 26 MB at HubSpot; a page of them is what goes on to the caller."""
 _CHUNK_BYTES = 256 * 1024
 _REDACTED = b"[redacted]"
 

@@ -54,9 +54,12 @@ class ListResult:
 class Verbs:
     """What can be done with one account's pipelines and stages of one object type.
 
-    `entity` is the unified one. Each verb raises InvalidRequest, Unsupported or NotFound before it has written
-    anything; a ProviderError where nothing has changed; PartialFailure where something has and could not be put back;
-    and OutcomeUnknown where that cannot be told.
+    `entity` is the unified one; only where something is created may one that the provider lacks be left out, since
+    elsewhere that would be about other things than the caller meant.
+
+    Each verb raises InvalidRequest, Unsupported or NotFound before it has written anything; a ProviderError where
+    nothing has changed; PartialFailure where something has and could not be put back; and OutcomeUnknown where that
+    cannot be told.
     """
 
     def __init__(
@@ -67,20 +70,24 @@ class Verbs:
         observe: Observe = lambda _: None,
         *,
         entity: str | None = None,
+        creates: bool = False,
     ) -> None:
         self._account, self._options, self._deadline, self._observe = account, options, deadline, observe
         self._provider: Provider = account.provider
         self._label = self._provider.label
         _refuse_credentials(self._provider, options)
-        self._entity, self._warnings = _entity(self._provider, entity or "opportunity", options.skip_unsupported)
+        skip = creates and options.skip_unsupported
+        self._entity, self._warnings = _entity(self._provider, entity or "opportunity", skip)
         self._table = self._provider.pipelines.table(self._entity)
 
     # Pipelines
 
     def list_pipelines(self, options: ListOptions) -> ListResult:
         """A page of the pipelines, in the provider's order."""
-        records = self._table.sorted(self._run(self._list("pipelines")))
-        return _listed([(self._unified(each), each) for each in records], options)
+        self._refuse_filters(self._table, options)
+        run = self._new_run()
+        records = self._table.sorted(run.drive(self._list("pipelines")))
+        return self._listed(run, self._table, [(self._unified(each), each) for each in records], options, "pipelines")
 
     def get_pipeline(self, id_: str) -> Result:
         """One pipeline with its stages."""
@@ -109,7 +116,7 @@ class Verbs:
 
         def flow() -> Flow:
             pipeline = yield from self._get("pipelines", id_)
-            edit = Edit(self._provider, self._call("pipelines", kept), pipeline)
+            edit = self._edit("pipelines", kept, pipeline, warnings)
             return (yield from edit.update(kept, stages, prune=prune))
 
         run = self._new_run(writes=True)
@@ -120,7 +127,7 @@ class Verbs:
 
         def flow() -> Flow:
             pipeline = yield from self._get("pipelines", id_)
-            edit = Edit(self._provider, self._call("pipelines", {}), pipeline)
+            edit = self._edit("pipelines", {}, pipeline, [])
             yield from edit.delete_pipeline(put_back=True)
 
         run = self._new_run(writes=True)
@@ -131,11 +138,14 @@ class Verbs:
 
     def list_stages(self, pipeline_id: str | None, options: ListOptions) -> ListResult:
         """A page of the stages, of one pipeline or of all, in the provider's order."""
+        self._refuse_filters(self._stage_table, options)
+        run = self._new_run()
         if pipeline_id is None:
-            pipelines = self._table.sorted(self._run(self._list("stages")))
+            pipelines = self._table.sorted(run.drive(self._list("stages")))
         else:
-            pipelines = [self._run(self._get("stages", pipeline_id))]
-        return _listed([stage for pipeline in pipelines for stage in self._stages(pipeline)], options)
+            pipelines = [run.drive(self._get("stages", pipeline_id))]
+        stages = [stage for pipeline in pipelines for stage in self._stages(pipeline)]
+        return self._listed(run, self._stage_table, stages, options, f"stages {pipeline_id}")
 
     def get_stage(self, id_: str, pipeline_id: str | None) -> Result:
         """One stage. `pipeline_id` saves a look through all pipelines."""
@@ -143,9 +153,14 @@ class Verbs:
         pipeline = run.drive(self._owner(id_, pipeline_id))
         return self._stage_result(run, self._find(pipeline, id_))
 
-    def create_stage(self, values: Mapping[str, Any]) -> Result:
-        """A new stage in the pipeline `values["pipeline"]["id"]`, at `position`, else at the end."""
+    def create_stage(self, values: Mapping[str, Any], named: str | None = None) -> Result:
+        """A new stage in the pipeline `values["pipeline"]["id"]`, at `position`, else at the end.
+
+        `named` is the pipeline that the query names; it must be the same.
+        """
         pipeline_id = (values.get("pipeline") or {}).get("id")
+        if named and pipeline_id and named != pipeline_id:
+            raise InvalidRequest(f"pipeline[id] is {named!r} in the query and {pipeline_id!r} in the body")
         if not pipeline_id:
             raise InvalidRequest(
                 "pipeline.id is required",
@@ -158,17 +173,17 @@ class Verbs:
             )
         position = values.get("position")
         kept, warnings = self._check(self._stage_table, _own(values))
+        more: Warnings = []
 
         def flow() -> Flow:
             pipeline = yield from self._get("stages", pipeline_id)
-            before = {unified["id"] for unified, _ in self._stages(pipeline)}
-            edit = Edit(self._provider, self._call("stages", kept), pipeline)
-            return before, (yield from edit.insert_stage(self._with_remote_data(kept), position))
+            edit = self._edit("stages", kept, pipeline, more)
+            record = yield from edit.insert_stage(self._with_remote_data(kept), position)
+            return record, edit.made
 
         run = self._new_run(writes=True)
-        before, pipeline = run.drive(flow())
-        made = [(unified, record) for unified, record in self._stages(pipeline) if unified["id"] not in before]
-        return self._stage_result(run, made[0] if made else ({"id": None}, {}), warnings, "created")
+        pipeline, made = run.drive(flow())
+        return self._stage_result(run, self._find(pipeline, made[0]), [*warnings, *more], "created")
 
     def update_stage(self, id_: str, values: Mapping[str, Any], pipeline_id: str | None) -> Result:
         """Change a stage. `pipeline_id`, or `values["pipeline"]["id"]`, saves a look through all pipelines."""
@@ -182,7 +197,7 @@ class Verbs:
             pipeline = yield from self._owner(id_, pipeline_id)
             if named and self._table["id"].to_unified(pipeline) != named:
                 raise Unsupported(f"pipeline.id: {self._label} does not let a stage be moved to another pipeline")
-            edit = Edit(self._provider, self._call("stages", kept), pipeline)
+            edit = self._edit("stages", kept, pipeline, warnings)
             return (yield from edit.update_stage(id_, self._with_remote_data(kept), position))
 
         run = self._new_run(writes=True)
@@ -193,7 +208,7 @@ class Verbs:
 
         def flow() -> Flow:
             pipeline = yield from self._owner(id_, pipeline_id)
-            return (yield from Edit(self._provider, self._call("stages", {}), pipeline).delete_stage(id_))
+            return (yield from self._edit("stages", {}, pipeline, []).delete_stage(id_))
 
         run = self._new_run(writes=True)
         run.drive(flow())
@@ -215,11 +230,26 @@ class Verbs:
             self._account.settings,
         )
 
+    def _edit(self, resource: str, values: Mapping[str, Any], pipeline: Record, warnings: Warnings) -> Edit:
+        call = self._call(resource, values)
+        return Edit(self._provider, call, pipeline, warnings, skip=self._options.skip_unsupported)
+
     def _new_run(self, **how: Any) -> Run:
         return Run(self._account, self._options, self._deadline, self._observe, **how)
 
-    def _run(self, flow: Flow) -> Any:
-        return self._new_run().drive(flow)
+    def _refuse_filters(self, table: Table, options: ListOptions) -> None:
+        for each in options.filters:
+            if each.field not in table:
+                raise Unsupported(f"{each.field}[{each.operator}]: {self._label} keeps no such time")
+
+    def _listed(
+        self, run: Run, table: Table, items: list[tuple[dict[str, Any], Any]], options: ListOptions, of: str
+    ) -> ListResult:
+        found = page(items, options, f"{of} {self._entity}")
+        shown = found.items
+        if self._options.explain:
+            shown = [({**unified, "explain": self._explain(table, record, run)}, record) for unified, record in shown]
+        return ListResult(shown, found.next_cursor, found.prev_cursor)
 
     def _erase(self, call: Call, record: Record) -> Undo:
         """Deletes a pipeline that was just created, whatever stages it has by then."""
@@ -234,7 +264,7 @@ class Verbs:
                 except RemoteError as error:
                     if error.code != "not_found":  # reads can lag: the deletion itself tells whether it is there
                         raise
-            edit = Edit(self._provider, call, standing)
+            edit = Edit(self._provider, call, standing, [])
             spare = _named_by(self._options.remote_data, call.values)
             yield from edit.delete_pipeline(put_back=False, spare=spare)
 
@@ -350,11 +380,6 @@ def _own(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ("pipeline", "position")}
 
 
-def _listed(items: list[tuple[dict[str, Any], Any]], options: ListOptions) -> ListResult:
-    found = page(items, options)
-    return ListResult(found.items, found.next_cursor, found.prev_cursor)
-
-
 def _entity(provider: Provider, wanted: str, skip: bool) -> tuple[str, Warnings]:
     """The provider's name of an object type, and a warning where the caller's had to be left out."""
     entities, label = provider.entities, provider.label
@@ -368,5 +393,5 @@ def _entity(provider: Provider, wanted: str, skip: bool) -> tuple[str, Warnings]
 
 def _refuse_credentials(provider: Provider, options: Options) -> None:
     for key, _ in options.remote_query:
-        if key.split("[")[0].lower() in provider.query_credentials:
+        if key.split("[")[0].strip().lower() in provider.query_credentials:
             raise InvalidRequest(f"remote_query[{key}]: {provider.label} would take it for a credential")

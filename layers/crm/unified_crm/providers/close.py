@@ -166,8 +166,8 @@ PROVIDER = Provider(
         ),
     ),
     errors=(
-        Rule("duplicate", 400, r"already (exists|in use)|\bduplicate\b|must be unique"),
-        Rule("in_use", 400, r"\bdelete\b|\bin use\b"),  # no text is documented; only deletions are refused for use
+        Rule("in_use", 400, method="DELETE"),  # its text is not documented, and a deletion has nothing else to refuse
+        Rule("duplicate", 400, r"already exists|\bduplicate\b|must be unique"),
     ),
     rate_limit=RateLimit(limit=100),
 )

@@ -80,7 +80,7 @@ PIPELINE = {
     "deals": _pipeline(_stage(Field("status", "metadata", values=DEAL_STATUS, read=_deal_status))),
     "tickets": _pipeline(_stage(Field("status", "metadata", values=TICKET_STATUS, read=_state, absent="active"))),
 }
-OTHER_PIPELINE = _pipeline(_stage(Field("status", "metadata", values=OTHER_STATUS, read=_state)))
+OTHER_PIPELINE = _pipeline(_stage(Field("status", "metadata", values=OTHER_STATUS, read=_state, fixed=True)))
 
 
 def _table(entity: str) -> Table:
@@ -108,8 +108,8 @@ def _path(call: Call, *ids: str) -> str:
     return "/".join((PIPELINES, segment(call.entity), *map(segment, ids)))
 
 
-def _delete(call: Call, id_: str) -> Request:
-    return Request("DELETE", _path(call, id_), query=_validate(call, *VALIDATE))
+def _write(call: Call, pipeline: Record, body: Record) -> Request:
+    return Request("PATCH", _path(call, pipeline["id"]), query=_validate(call, VALIDATE[1]), json=body)
 
 
 def _change(call: Call, pipeline: Record, stage: Record, body: Record) -> Request:
@@ -142,7 +142,7 @@ def _again(stage: Record) -> Record:
 def _complete(call: Call, stages: list[Record]) -> list[Record]:
     """Every stage needs `metadata`, and a deal's a probability: an active one's is spread between its neighbours'."""
     stages = [{"metadata": {}, **stage} for stage in stages]
-    open_ = [stage for stage in stages if _deal_status(stage["metadata"]) in ("active", None)]
+    open_ = [stage for stage in stages if _number(stage["metadata"]) not in (0, 1)]
     if call.entity == "deals":
         for stage, value in zip(open_, spread([_number(each["metadata"]) for each in open_], step=0.1), strict=True):
             if isinstance(stage["metadata"], dict) and stage["metadata"].get("probability") is None:
@@ -173,15 +173,15 @@ PROVIDER = Provider(
             insert=lambda call, pipeline, body: Request("POST", _path(call, pipeline["id"], "stages"), json=body),
             change=_change,
             remove=_remove,
-            write=lambda call, pipeline, body: Request("PATCH", _path(call, pipeline["id"]), json=body),
-            delete=_delete,
+            write=_write,
+            delete=lambda call, id_: Request("DELETE", _path(call, id_), query=_validate(call, *VALIDATE)),
             order="displayOrder",
             again=_again,
             complete=_complete,
         ),
     ),
     errors=(
-        Rule("in_use", 400, r"STAGE_ID_IN_USE"),
+        Rule("in_use", 400, r"IN_USE|\bin use\b"),
         Rule("duplicate", 400, r"already exists|STAGE_LABEL_EXISTS"),
         Rule("missing_scope", 403, r"MISSING_SCOPES"),
     ),
