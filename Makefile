@@ -2,7 +2,7 @@
 # needs, virtual environments included.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test check format format-check lint types template docs docs-check build sam-local lock clean
+.PHONY: help run test fuzz fuzz-check check format format-check lint types template docs docs-check build sam-local lock clean
 
 VENV := .venv
 SAM := .venv-sam/bin/sam
@@ -29,9 +29,15 @@ run: $(VENV)/.stamp ## starts the whole cloud on this machine, on PORT (8000)
 	@trap : INT; $(VENV)/bin/python -m local; status=$$?; [ $$status -eq 130 ] || exit $$status
 
 test: $(VENV)/.stamp ## runs every test that needs no container, with coverage; TESTS=… some of them, without
-	$(VENV)/bin/python -m pytest $(if $(TESTS),$(TESTS),--numprocesses auto --cov $(addprefix --ignore=,$(built_tests)))
+	$(VENV)/bin/python -m pytest --numprocesses 4 $(if $(TESTS),$(TESTS),--cov $(addprefix --ignore=,$(built_tests) tests/fuzz))
 
-check: format-check lint types template docs-check test ## all that has to hold before a change goes in
+fuzz: $(VENV)/.stamp ## sends what the API description allows and what it does not; FUZZ_EXAMPLES=… of each operation, FUZZ_SEED=…
+	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),500) $(VENV)/bin/python -m pytest -s tests/fuzz
+
+check: format-check lint types template docs-check test fuzz-check ## all that has to hold before a change goes in; no network, no cloud
+
+fuzz-check: $(VENV)/.stamp
+	$(VENV)/bin/python -m pytest tests/fuzz
 
 format: $(VENV)/.stamp ## puts the code in form
 	$(VENV)/bin/ruff format . $(not_ours)

@@ -264,6 +264,14 @@ def test_the_same_filters_may_be_written_in_another_way(hours: int) -> None:
     assert _ids(page(items, ListOptions(1, cursor, same))) == ["b"]
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_filter_may_name_the_ends_of_time(text: str) -> None:
+    items = [_item("a", "2026-01-01T00:00:00Z")]
+    filters = Filter("created_at", "gt", parse_time(text)), Filter("created_at", "lt", parse_time(text))
+    found = [_ids(page(items, ListOptions(1, None, (each,)))) for each in filters]
+    assert found == ([["a"], []] if text.startswith("0001") else [[], ["a"]])
+
+
 @pytest.mark.parametrize("gone", [0, 2, 3, 4])
 def test_a_page_goes_on_at_the_right_place_when_an_item_was_deleted(gone: int) -> None:
     items = _items(*"abcde")

@@ -119,7 +119,7 @@ def page(items: Sequence[tuple[dict[str, Any], Any]], options: ListOptions, of: 
 
     `of` names the list; a cursor of another one, or of other filters, is refused.
     """
-    filters = sorted(f"{each.field} {each.operator} {each.value.astimezone(UTC)}" for each in options.filters)
+    filters = sorted(f"{each.field} {each.operator} {_moment(each.value)}" for each in options.filters)
     of = sha256(f"{of} {filters}".encode()).hexdigest()[:8]
     if options.cursor and options.cursor.of != of:
         raise InvalidRequest("next_cursor belongs to another list, or to other filters")
@@ -137,6 +137,14 @@ def page(items: Sequence[tuple[dict[str, Any], Any]], options: ListOptions, of: 
         cursor(end) if end < len(kept) else None,
         cursor(before) if start > 0 else None,
     )
+
+
+def _moment(time: datetime) -> str:
+    """The same text for the same moment, whatever its offset; at the ends of time there is no UTC to turn it to."""
+    try:
+        return time.astimezone(UTC).isoformat()
+    except OverflowError:
+        return time.isoformat()
 
 
 def escaped_size(text: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 def spread(known: Sequence[float | None], *, step: float, low: float = 0.0, high: float = 1.0) -> list[float]:
     """`known` with each None filled in: evenly between the numbers around it, strictly between `low` and `high`, in
-    whole `step`s, never below the one before.
+    whole `step`s. Where no step fits between two numbers, one of them is repeated: it never falls.
 
     >>> spread([None, None, None], step=0.1)
     [0.2, 0.5, 0.8]
@@ -26,6 +26,8 @@ def spread(known: Sequence[float | None], *, step: float, low: float = 0.0, high
             ((each, number) for each in rest if (number := known[each]) is not None), (len(known), high)
         )
         even = below + (above - below) * (index - since + 1) / (until - since + 1)
-        stepped = round(round(even / step) * step, 10)
-        filled.append(min(high - step, max(low + step, stepped, filled[-1] if filled else low)))
+        stepped = min(high - step, max(low + step, round(round(even / step) * step, 10)))
+        ceiling = above if above > low else high
+        floor = filled[-1] if filled and filled[-1] < high else low
+        filled.append(max(min(stepped, ceiling), floor))
     return filled
