@@ -19,6 +19,10 @@ ANSWERS = {
     "create-pipeline-close": (200, None),
     "create-pipeline-hubspot": (200, None),
     "create-pipeline-hubspot-ticket": (200, None),
+    "list-pipelines-close": (200, None),
+    "list-stages-hubspot": (200, None),
+    "meta-create-hubspot": (200, None),
+    "unknown-pipeline-close": (404, "not_found"),
     "missing-account-id": (400, "invalid_request"),
     "unknown-field": (400, "invalid_request"),
     "malformed-json": (400, "invalid_json"),
@@ -28,6 +32,13 @@ ANSWERS = {
     "unknown-route": (404, "not_found"),
     "wrong-method": (405, "method_not_allowed"),
     "not-json": (415, "unsupported_media_type"),
+}
+ROUTES = {
+    "$default",
+    "ANY /unified/crm/pipelines",
+    "ANY /unified/crm/pipelines/{id}",
+    "ANY /unified/crm/stages",
+    "ANY /unified/crm/stages/{id}",
 }
 AUTHORIZED = {"authorizer": True, "authorizer-unknown-token": False}
 
@@ -51,7 +62,7 @@ def test_is_an_event_as_api_gateway_makes_it(name: str) -> None:
 
     request, http = made["requestContext"], made["requestContext"]["http"]
     assert made["version"] == "2.0"
-    assert made["routeKey"] == request["routeKey"] in ("POST /unified/crm/pipelines", "$default")
+    assert made["routeKey"] == request["routeKey"] in ROUTES
     assert made["rawPath"] == http["path"]
     assert made["headers"]["host"] == request["domainName"]
     assert made["headers"]["user-agent"] == http["userAgent"]
@@ -69,6 +80,9 @@ def test_is_an_event_as_api_gateway_makes_it(name: str) -> None:
 @pytest.mark.parametrize("name", ANSWERS)
 def test_body_is_as_long_as_its_header_says(name: str) -> None:
     made = event(name)
+    if made["requestContext"]["http"]["method"] == "GET":
+        assert not {"body", "content-length"} & {*made, *made["headers"]}
+        return
     body = made["body"].encode()
     length = len(base64.b64decode(body, validate=True) if made["isBase64Encoded"] else body)
     assert length == int(made["headers"]["content-length"])
