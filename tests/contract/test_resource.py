@@ -421,6 +421,29 @@ def _shape(subject: Subject) -> list[Any]:
     ]
 
 
+def test_what_cannot_be_put_back_is_named_stage_by_stage(subject: Subject) -> None:
+    held = subject.seed(stages=["A", "B", "C"])
+    subject.simulator.fault(
+        Fault("status", method="DELETE", at=2, status=500), Fault("status", method="POST", status=503, repeat=99)
+    )
+    with pytest.raises(PartialFailure) as caught:
+        subject.verbs(seconds=4).update_pipeline(held["id"], {"stages": [{"id": _ids(held)[0]}]}, prune=True)
+    gone = {"resource": "stage", "id": _ids(held)[2], "name": "C", "state": "deleted"}
+    assert caught.value.details["leftovers"][1:] == [gone]
+    assert _names(subject.held(held["id"])) == ["A", "B"]
+
+
+def test_what_cannot_be_changed_is_left_out_with_a_warning_if_the_caller_says_so(subject: Subject) -> None:
+    if "status" not in subject.stage or not subject.stage["status"].fixed:
+        pytest.skip(f"{subject.provider.label} lets everything be changed")
+    first, second = subject.statuses()[:2]
+    held = subject.seed(stages=[{"name": "A", "status": first}])
+    verbs = subject.verbs(skip_unsupported=True)
+    result = verbs.update_pipeline(held["id"], {"stages": [{"id": _ids(held)[0], "name": "Aye", "status": second}]})
+    assert [(stage["name"], stage["status"]) for stage in result.unified["stages"]] == [("Aye", first)]
+    assert [warning["field"] for warning in result.warnings] == ["stages[0].status"]
+
+
 # Dry runs
 
 

@@ -169,8 +169,6 @@ def test_hubspots_bodies_mean_what_its_file_says(status: int, body: Any, code: s
     ("status", "body", "code"),
     [
         (400, {"errors": [], "field-errors": {"name": "A pipeline of this name already exists."}}, "duplicate"),
-        (400, {"errors": ["You can only delete a pipeline that has no statuses."], "field-errors": {}}, "in_use"),
-        (400, {"errors": ["You cannot delete a status that is assigned to opportunities."]}, "in_use"),
         (400, {"error": "The request contains invalid JSON."}, "invalid"),
         (400, {"errors": [], "field-errors": {"name": "This field is required."}}, "invalid"),
         (401, {"error": "Please enter a valid API key."}, "needs_reauth"),
@@ -180,6 +178,14 @@ def test_hubspots_bodies_mean_what_its_file_says(status: int, body: Any, code: s
 )
 def test_closes_bodies_mean_what_its_file_says(status: int, body: Any, code: str) -> None:
     assert explain(CLOSE, _reply(status, body)).code == code
+
+
+@pytest.mark.parametrize(
+    "text", ["You cannot delete a status that is assigned to opportunities.", "It has 3 deals.", "already in use"]
+)
+def test_whatever_close_says_of_a_refused_deletion_it_is_in_use(text: str) -> None:
+    assert explain(CLOSE, _reply(400, {"errors": [text]}), "DELETE").code == "in_use"
+    assert explain(CLOSE, _reply(400, {"errors": [text]}), "POST").code == "invalid"
 
 
 @pytest.mark.parametrize("key", ["requiredGranularScopes", "requiredScopes"])
