@@ -421,6 +421,26 @@ def _shape(subject: Subject) -> list[Any]:
     ]
 
 
+@pytest.mark.parametrize("shown", ["stale", "empty", "nothing"])
+def test_a_last_read_that_lags_or_says_nothing_is_not_the_answer(subject: Subject, shown: str) -> None:
+    """Everything is written by then: the writes tell what stands there."""
+    held = subject.seed(stages=["A", "B", "C"])
+    change: dict[str, Any] = {"name": "New", "stages": [{"id": _ids(held)[0], "name": "Aye"}, {"name": "Fresh"}]}
+    steps = len(subject.simulator.received)
+    subject.verbs().update_pipeline(held["id"], change, prune=True)
+    reads = [request for request in subject.simulator.received[steps:] if request.method == "GET"]
+    subject.simulator.reset()
+    held = subject.seed(stages=["A", "B", "C"])
+    change["stages"] = [{"id": _ids(held)[0], "name": "Aye"}, {"name": "Fresh"}]
+    record = subject.verbs().get_pipeline(held["id"]).record
+    body = {"stale": record, "empty": {}, "nothing": {**record, subject.pipeline["stages"].path[0]: None}}[shown]
+    subject.simulator.fault(Fault("status", method="GET", at=len(reads), status=200, body=body))
+    result = subject.verbs().update_pipeline(held["id"], change, prune=True)
+    assert (result.unified["id"], result.unified["name"]) == (held["id"], "New")
+    assert _names(result.unified) == ["Aye", "Fresh"] == _names(subject.held(held["id"]))
+    assert subject.simulator.pending == []
+
+
 def test_what_cannot_be_put_back_is_named_stage_by_stage(subject: Subject) -> None:
     held = subject.seed(stages=["A", "B", "C"])
     subject.simulator.fault(

@@ -172,13 +172,14 @@ class Edit:
             shown = yield from self._read()
         except ProviderError:  # everything is written: the writes tell what stands there now
             return written
-        return shown if self._shows(shown, wanted) else written
+        return shown if self._shows(shown, wanted, removed) else written
 
-    def _shows(self, shown: Any, wanted: list[Any]) -> bool:
+    def _shows(self, shown: Any, wanted: list[Any], removed: list[Record]) -> bool:
         """Whether a read shows what was written. Reads can lag behind, and some answers are no answers."""
         if not isinstance(shown, dict) or self._table["id"].to_unified(shown) != self._id:
             return False
-        return {*wanted} <= {self._key(each) for each in self._stages(shown)}
+        keys = {self._key(each) for each in self._stages(shown)}
+        return {*wanted} <= keys and not any(self._key(each) in keys for each in removed)
 
     def _write(self, request: Request, undo: Undo, *, main: bool = True) -> Flow:
         """Send a write, the first that may be as the caller's main call."""
