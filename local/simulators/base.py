@@ -344,7 +344,8 @@ class Simulator:
             if key not in public
         }
 
-    # What a provider fills in
+    # What a provider fills in. These raise when they are called, and are not abstract: a toy in a test fills in only
+    # what it uses.
 
     def fresh(self) -> dict[str, Any]:
         """The state at the start, JSON-able. Called whenever everything is forgotten."""

@@ -234,32 +234,9 @@ class Edit:
         order = [key for key in (self._key(each) for each in self._stages(self._before)) if key in old]
         numbers = [_number(record.get(field)) for record in records]
         given = [_number((place.values.get("remote_data") or {}).get(field)) for place in places]
-        known = [
-            number
-            for place, number in zip(places, numbers, strict=True)
-            if place.before is not None and number is not None
-        ]
         if old == order and all(place.before is None for place in places[len(old) :]):
-            last = max(known, default=-1)
-            return [
-                record
-                if place.before is not None
-                else {**record, field: last + 1 + index - len(old) if own is None else own}
-                for index, (place, record, own) in enumerate(zip(places, records, given, strict=True))
-            ]
-        placed: list[Record] = []
-        last = min(known, default=0) - 1
-        for index, (place, record) in enumerate(zip(places, records, strict=True)):
-            number = given[index] if given[index] is not None else numbers[index] if place.before is not None else None
-            later = [
-                n
-                for n, p in zip(numbers[index + 1 :], places[index + 1 :], strict=True)
-                if not p.values and n is not None
-            ]
-            fits = number is not None and number > last and (not place.values or all(number < n for n in later))
-            last = number if number is not None and (fits or given[index] is not None) else last + 1
-            placed.append({**record, field: last})
-        return placed
+            return _appended(field, records, given, len(old))
+        return _renumbered(field, places, records, numbers, given)
 
     def _refuse_reordering(self, places: list[_Place]) -> None:
         if self._editor.arrange is not None:
@@ -369,6 +346,37 @@ def _interleave(given: list[_Place], present: list[Record], others: list[Record]
         elif waiting:
             places.append(waiting.pop(0))
     return [*places, *waiting]
+
+
+def _appended(field: str, records: list[Record], given: list[int | None], old: int) -> list[Record]:
+    """The first `old` records as they are, the new ones behind them numbered on from the highest."""
+    last = max((number for each in records[:old] if (number := _number(each.get(field))) is not None), default=-1)
+    new = zip(records[old:], given[old:], strict=True)
+    return records[:old] + [
+        {**record, field: last + count if own is None else own} for count, (record, own) in enumerate(new, start=1)
+    ]
+
+
+def _renumbered(
+    field: str, places: list[_Place], records: list[Record], numbers: list[int | None], given: list[int | None]
+) -> list[Record]:
+    """Rising numbers from the lowest that there was; those of stages that nobody named change only where they must."""
+    own = [number if place.before is not None else None for place, number in zip(places, numbers, strict=True)]
+    last = min((number for number in own if number is not None), default=0) - 1
+    placed: list[Record] = []
+    for index, (place, record) in enumerate(zip(places, records, strict=True)):
+        # The numbers that a named stage must leave free: those of the stages behind it that nobody named.
+        rest = zip(places[index + 1 :], own[index + 1 :], strict=True)
+        taken = [number for each, number in rest if number is not None and not each.values]
+        wish, keep = given[index], own[index]
+        if wish is not None:
+            last = wish
+        elif keep is not None and keep > last and (not place.values or all(keep < number for number in taken)):
+            last = keep
+        else:
+            last += 1
+        placed.append({**record, field: last})
+    return placed
 
 
 def _number(value: Any) -> int | None:
