@@ -185,6 +185,17 @@ def test_stages_come_in_the_given_order(subject: Subject) -> None:
     assert {a, b, c} < set(_ids(now))
 
 
+def test_named_stages_change_places_around_those_that_are_not_named(subject: Subject) -> None:
+    needs_order(subject)
+    held = subject.seed(stages=["A", "B", "C", "D"])
+    a, b, c, d = _ids(held)
+    before = {each["id"]: each for each in _records(subject, held["id"])}
+    subject.verbs().update_pipeline(held["id"], {"stages": [{"id": c}, {"id": a}]})
+    assert _names(subject.held(held["id"])) == ["C", "B", "A", "D"]
+    after = {each["id"]: each for each in _records(subject, held["id"])}
+    assert (after[b], after[d]) == (before[b], before[d])
+
+
 def test_a_change_of_order_that_cannot_be_made_is_refused_before_anything_is_written(subject: Subject) -> None:
     if _can_order(subject):
         pytest.skip(f"{subject.provider.label} lets the order be changed")
