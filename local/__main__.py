@@ -16,10 +16,7 @@ from urllib.parse import urlencode
 from local import simulators
 from local.world import DEMO_TOKEN, PortInUseError, Simulator, World
 
-PIPELINE = (
-    '{"name": "Sales \'"$(date +%T)"\'", "stages": [{"name": "Qualified", "status": "active"}, '
-    '{"name": "Won", "status": "won"}, {"name": "Lost", "status": "lost"}]}'
-)
+STAGES = {"active": "Qualified", "won": "Won", "lost": "Lost"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,8 +84,21 @@ def _create(world: World, simulator: Simulator) -> list[str]:
     return [
         f"  curl -sS '{address}' \\",
         f"    -H 'Authorization: Bearer {DEMO_TOKEN}' -H 'Content-Type: application/json' \\",
-        f"    -d '{PIPELINE}'",
+        f'    -d \'{{"name": "Sales \'"$(date +%T)"\'", "stages": {json.dumps(_stages(simulator.name))}}}\'',
     ]
+
+
+def _stages(name: str) -> list[dict[str, str]]:
+    """A stage of each status that the provider can express."""
+    from unified_crm import providers  # importable once a world is there
+
+    try:
+        provider = providers.load(name)
+    except LookupError:  # a simulator whose provider is still to be written
+        return [{"name": STAGES["active"]}]
+    stage = provider.pipelines.table(next(iter(provider.entities.names.values())))["stages"].each
+    known = (stage["status"].values or {}) if stage and "status" in stage else {}
+    return [{"name": each, "status": status} for status, each in STAGES.items() if status in known]
 
 
 def _look(simulator: Simulator) -> str:
@@ -105,8 +115,12 @@ def _look(simulator: Simulator) -> str:
     if provider.pipelines.list is None or entity is None:
         return ""
     first = next(provider.pipelines.list(Call(entity, settings=account.settings)))
-    url = accounts.base_url(provider) + first.path + (f"?{urlencode(first.query)}" if first.query else "")
-    headers = provider.auth[account.credentials.type](account.credentials)
+    url = (
+        accounts.base_url(provider, account.settings)
+        + first.path
+        + (f"?{urlencode(first.query)}" if first.query else "")
+    )
+    headers = {**provider.headers, **provider.auth[account.credentials.type](account.credentials)}
     words = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
     return "  " + shlex.join(["curl", "-sS", url, *words])
 

@@ -28,7 +28,7 @@ import struct
 import sys
 import threading
 import time
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -332,6 +332,16 @@ class Simulator:
     def clear_faults(self) -> None:
         with self._lock:
             self._armed.clear()
+
+    @classmethod
+    def authorization(cls, account: Account) -> dict[str, str]:
+        """The headers that carry an account's credentials: HTTP Basic for a key, else a bearer token."""
+        match account["credentials"]:
+            case {"type": "api_key", "api_key": key}:
+                return {"Authorization": f"Basic {b64encode(f'{key}:'.encode()).decode()}"}
+            case {"type": "bearer", "token": token} | {"type": "oauth2", "access_token": token}:
+                return {"Authorization": f"Bearer {token}"}
+        raise ValueError("a credential of another kind")
 
     @classmethod
     def secrets(cls) -> set[str]:

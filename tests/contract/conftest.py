@@ -6,7 +6,7 @@ A provider without a simulator is an error here: the suite cannot be collected.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from local import simulators
 from local.simulators.base import Simulator
 from unified_crm import providers
-from unified_crm.accounts import Account
+from unified_crm.accounts import Account, settings_for
 from unified_crm.credentials import Credentials
 from unified_crm.deadline import Deadline
 from unified_crm.engine import Options
@@ -63,7 +63,8 @@ class Subject:
     def account(self, secret: Mapping[str, Any] | None = None) -> Account:
         secret = secret or self.simulator.demo_account
         credentials = _CREDENTIALS.validate_python(secret["credentials"])
-        return Account("an-account", "demo", self.provider, credentials, dict(secret["settings"]))
+        settings = settings_for(self.provider, secret["settings"], "an-account")
+        return Account("an-account", "demo", self.provider, credentials, settings)
 
     def create(
         self,
@@ -85,24 +86,63 @@ class Subject:
         """A pipeline that is there already, as the simulator shows it."""
         return self.simulator.seed(name, stages)
 
+    def names(self, pipeline: Mapping[str, Any] | None, asked: Sequence[str] = ()) -> list[str]:
+        """The stages' names, but for those that the provider keeps in every pipeline and that were not asked for."""
+        assert pipeline is not None
+        fixed = {each["id"] for held in self.simulator.pipelines() for each in held["stages"] if each.get("fixed")}
+        return [each["name"] for each in pipeline["stages"] if each.get("id") not in fixed or each["name"] in asked]
+
+    def remote_data(self, table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+        """`remote_data` that sets unified fields by the provider's own names."""
+        own = table.to_remote(dict(values), create=False)
+        return {table.envelope: own} if table.envelope else own
+
     def held(self, id_: str) -> dict[str, Any] | None:
         """What the simulator holds under an id."""
         return next((each for each in self.simulator.pipelines() if each["id"] == id_), None)
 
 
-def _subjects() -> list[Any]:
-    return [
+Choose = Callable[[Provider, Simulator], bool]
+"""Tells of a provider and its simulator in one of its worlds whether a test is about something that it has."""
+
+
+def first_world(_: Provider, simulator: Simulator) -> bool:
+    """For what takes long and does not differ between the worlds of a provider."""
+    return all(simulator.world[name] == value for name, value in simulator.worlds[0].items()) and not any(
+        simulator.world[name] != default
+        for name, default in simulator.settings.items()
+        if name not in simulator.worlds[0]
+    )
+
+
+def where(choose: Choose) -> pytest.MarkDecorator:
+    """For tests about what not every provider has: the others are not asked, which is no skip."""
+    return pytest.mark.where.with_args(choose)
+
+
+def _simulator(name: str, world: Mapping[str, Any]) -> Simulator:
+    return simulators.load(name)(**world)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "subject" not in metafunc.fixturenames:
+        return
+    chosen = [mark.args[0] for mark in metafunc.definition.iter_markers("where")]
+    params = [
         pytest.param((name, world), id="-".join([name, *(f"{key}={value}" for key, value in world.items())]))
         for name in providers.names()
         for world in simulators.load(name).worlds
+        if all(choose(providers.load(name), _simulator(name, world)) for choose in chosen)
     ]
+    metafunc.parametrize("subject", params, indirect=True)
 
 
-@pytest.fixture(params=_subjects())
+@pytest.fixture
 def subject(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
     name, world = request.param
     with simulators.load(name)(**world) as simulator:
         monkeypatch.setenv("PROVIDER_BASE_URLS", json.dumps({name: simulator.url}))
+        monkeypatch.setenv("PROVIDER_CALLS_PER_SECOND", json.dumps({name: 0}))  # there is a test for it
         yield Subject(providers.load(name), simulator)
 
 

@@ -35,7 +35,7 @@ def _body(resource: str, method: str, subject: Subject, held: dict[str, Any]) ->
     if resource == "stages":
         return {"name": "Fresh"} | ({"pipeline": {"id": held["id"]}} if method == "create" else {})
     if method == "create":
-        return subject.values("Fresh")
+        return {"name": "Fresh", "stages": subject.values()["stages"][:1]}
     return {"name": "Fresh", "stages": [{"id": held["stages"][0]["id"], "name": "Fresh one"}]}
 
 
@@ -134,6 +134,8 @@ def test_what_is_said_to_be_read_only_is_refused_and_the_rest_taken(
         name = field.rpartition(".")[2]
         if name in ("pipeline", "stages") or (name == "id" and not claims["read_only"]):
             continue
+        if field.startswith("remote_data."):
+            continue
         if name == "status":
             # Another one than it has, so that a status that cannot be changed shows.
             statuses = claims.get("values") or ["active"]
@@ -195,8 +197,11 @@ def test_the_providers_own_field_is_where_the_value_comes_from(subject: Subject,
     for field, claims in _meta(subject, resource, "get")["fields"].items():
         if field in ("stages", "status") or not claims["remote_field"]:
             continue
+        table = subject.pipeline if resource == "pipelines" else subject.stage
+        if field in table and table[field].derive is not None:
+            continue
         value: Any = result.record
         for key in claims["remote_field"].split("."):
             value = value[key]
         unified = result.unified[field]
-        assert unified == value or (field.endswith("_at") and str(unified)[:10] == str(value)[:10]), field
+        assert str(unified) == str(value) or (field.endswith("_at") and str(unified)[:10] == str(value)[:10]), field

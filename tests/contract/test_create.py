@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from local.simulators.base import Fault, Kind, closed_port
-from tests.contract.conftest import Subject
+from tests.contract.conftest import Subject, first_world, where
 from unified_crm.errors import (
     InvalidRequest,
     OutcomeUnknown,
@@ -22,15 +22,18 @@ from unified_crm.errors import (
 )
 
 
-def _names(pipeline: dict[str, Any]) -> tuple[str, list[str]]:
-    return pipeline["name"], [stage["name"] for stage in pipeline["stages"]]
+def _same(subject: Subject, values: dict[str, Any], *pipelines: dict[str, Any]) -> None:
+    """Each of `pipelines` is what `values` asked for, but for what the provider keeps in every pipeline."""
+    wanted = [stage["name"] for stage in values["stages"]]
+    for pipeline in pipelines:
+        assert (pipeline["name"], subject.names(pipeline, wanted)) == (values["name"], wanted)
 
 
 def test_what_was_written_is_what_is_read(subject: Subject) -> None:
     values = subject.values()
     result = subject.create(values)
     (held,) = subject.simulator.pipelines()
-    assert _names(held) == _names(values) == _names(result.unified)
+    _same(subject, values, held, result.unified)
     assert [stage["status"] for stage in held["stages"]] == [stage.get("status") for stage in values["stages"]]
     assert [(s["id"], s["status"]) for s in result.unified["stages"]] == [
         (s["id"], s["status"]) for s in held["stages"]
@@ -44,7 +47,7 @@ def test_what_was_written_is_what_is_read(subject: Subject) -> None:
 def test_twenty_stages_keep_their_order(subject: Subject) -> None:
     values = {"name": "Long", "stages": [{"name": f"Stage {index:02}", "status": "active"} for index in range(20)]}
     result = subject.create(values)
-    assert _names(result.unified) == _names(subject.simulator.pipelines()[0]) == _names(values)
+    _same(subject, values, subject.simulator.pipelines()[0], result.unified)
 
 
 def test_every_kind_of_credentials_gets_in(subject: Subject) -> None:
@@ -87,9 +90,9 @@ def test_what_cannot_be_expressed_is_left_out_with_a_warning_if_the_caller_says_
     strange = next(s for s in ("closed", "won", "lost", "active") if s not in subject.statuses())
     values = {"name": "Sales", "stages": [{"name": "One"}, {"name": "Two", "status": strange}]}
     result = subject.create(values, skip_unsupported=True)
-    assert [warning["field"] for warning in result.warnings] == ["stages[1].status"]
+    assert [each["field"] for each in result.warnings if "by itself" not in each["message"]] == ["stages[1].status"]
     assert subject.provider.label in result.warnings[0]["message"]
-    assert _names(subject.simulator.pipelines()[0]) == _names(values)
+    _same(subject, values, subject.simulator.pipelines()[0])
 
 
 def test_what_is_required_is_never_skipped(subject: Subject) -> None:
@@ -99,27 +102,28 @@ def test_what_is_required_is_never_skipped(subject: Subject) -> None:
 
 
 def test_remote_query_and_remote_data_reach_the_main_call_last(subject: Subject) -> None:
-    remote_data = {subject.pipeline["name"].path[0]: "Mine", "x": {"y": [1]}}
+    remote_data = {**subject.remote_data(subject.pipeline, {"name": "Mine"}), "x": {"y": [1]}}
     result = subject.create(remote_query=(("a[b][]", "c d"), ("é", "&=")), remote_data=remote_data)
     main = subject.simulator.received[0]
     assert main.query[-2:] == [("a[b][]", "c d"), ("é", "&=")]
     sent = main.json[0] if isinstance(main.json, list) else main.json
     assert sent["x"] == {"y": [1]}
     assert result.unified["name"] == "Mine"
-    assert all(request.query == [] for request in subject.simulator.received[1:])
+    rest = [key for request in subject.simulator.received[1:] for key, _ in request.query]
+    assert not {"a[b][]", "é"} & set(rest)
 
 
 def test_remote_data_may_stand_for_a_required_field(subject: Subject) -> None:
     values = subject.values()
     del values["name"]
-    remote = {subject.pipeline["name"].path[0]: "From remote data"}
+    remote = subject.remote_data(subject.pipeline, {"name": "From remote data"})
     assert subject.create(values, remote_data=remote).unified["name"] == "From remote data"
 
 
 def test_a_stages_own_remote_data_is_merged_into_that_stage(subject: Subject) -> None:
-    label = subject.stage["name"].path[0]
     values = subject.values()
-    values["stages"][0]["remote_data"] = {label: "Renamed", "extra": {"deep": True}}
+    own = {subject.stage["name"].path[0]: "Renamed", "extra": {"deep": True}}
+    values["stages"][0]["remote_data"] = {subject.stage.envelope: own} if subject.stage.envelope else own
     result = subject.create(values)
     assert result.unified["stages"][0]["name"] == "Renamed"
     assert '"extra": {"deep": true}' in b" ".join(r.body for r in subject.simulator.received).decode().replace(
@@ -176,15 +180,19 @@ FAULTS: dict[str, Fault] = {
     "reset": Fault("reset"),
     "reset-after-commit": Fault("reset", after=True),
     "cut": Fault("cut"),
-    "hang": Fault("hang"),
-    "hang-after-commit": Fault("hang", after=True),
-    "drip": Fault("drip", every=0.2),
     "html": Fault("html"),
     "html-after-commit": Fault("html", after=True),
     "empty": Fault("empty"),
     "truncated": Fault("truncated"),
     "wrong-type": Fault("wrong_type"),
     "wrong-type-after-commit": Fault("wrong_type", after=True),
+}
+
+
+SLOW: dict[str, Fault] = {
+    "hang": Fault("hang"),
+    "hang-after-commit": Fault("hang", after=True),
+    "drip": Fault("drip", every=0.2),
 }
 
 
@@ -197,11 +205,21 @@ def _steps(subject: Subject) -> int:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_step_leaves_all_or_nothing_and_the_caller_is_told_which(subject: Subject, fault: str) -> None:
+    _break_each_step(subject, FAULTS[fault])
+
+
+@where(first_world)
+@pytest.mark.parametrize("fault", SLOW)
+def test_an_answer_that_does_not_come_leaves_all_or_nothing(subject: Subject, fault: str) -> None:
+    _break_each_step(subject, SLOW[fault])
+
+
+def _break_each_step(subject: Subject, fault: Fault) -> None:
     for step in range(1, _steps(subject) + 1):
         subject.simulator.reset()
         before = subject.simulator.seed("Older", ["One"])
-        subject.simulator.fault(_at(FAULTS[fault], step))
-        slow = FAULTS[fault].kind in ("hang", "drip")
+        subject.simulator.fault(_at(fault, step))
+        slow = fault.kind in ("hang", "drip")
         try:
             result = subject.create(seconds=1.2 if slow else 10)
         except UnifiedError as error:
@@ -216,8 +234,8 @@ def test_a_fault_at_any_step_leaves_all_or_nothing_and_the_caller_is_told_which(
                 assert "Nothing is left behind" in error.message
         else:
             held = [each for each in subject.simulator.pipelines() if each["id"] != before["id"]]
-            assert [_names(each) for each in held] == [_names(subject.values())], f"step {step}"
-            assert _names(result.unified) == _names(subject.values()), f"step {step}"
+            assert len(held) == 1, f"step {step}"
+            _same(subject, subject.values(), held[0], result.unified)
         assert subject.simulator.pending == [], f"step {step} was not reached"
 
 
@@ -229,9 +247,16 @@ def _at(fault: Fault, step: int) -> Fault:
 def test_a_create_whose_answer_was_lost_is_found_and_adopted(subject: Subject, kind: Kind) -> None:
     subject.simulator.seed("Other", ["One"])
     subject.simulator.fault(Fault(kind, after=True))
+    born_with = subject.simulator.world.get("ready_made")
+    strange = isinstance(born_with, tuple) and not {*born_with} <= {*subject.provider.pipelines.ready_made}
+    if "created_at" not in subject.pipeline or strange:
+        with pytest.raises(OutcomeUnknown, match="cannot be told"):  # nothing tells it from an older one
+            subject.create()
+        assert len(subject.simulator.pipelines()) == 2
+        return
     result = subject.create()
     assert result.outcome == "adopted"
-    assert _names(result.unified) == _names(subject.values())
+    _same(subject, subject.values(), result.unified)
     assert len(subject.simulator.pipelines()) == 2
 
 
@@ -251,10 +276,9 @@ def test_where_nobody_can_tell_the_outcome_is_unknown(subject: Subject) -> None:
     assert (caught.value.status, caught.value.retryable) == (500, False)
 
 
+@where(lambda provider, simulator: provider.pipelines.settles and not simulator.world.get("inline_statuses"))
 def test_what_cannot_be_cleaned_up_is_named(subject: Subject) -> None:
-    steps = _steps(subject)
-    if steps == 1:
-        pytest.skip(f"{subject.provider.label} creates in one call here: there is no later step that could fail")
+    assert _steps(subject) > 1
     subject.simulator.fault(
         Fault("status", at=2, status=500, body={"message": "broken"}),
         Fault("status", method="DELETE", status=503, repeat=99),
@@ -263,7 +287,9 @@ def test_what_cannot_be_cleaned_up_is_named(subject: Subject) -> None:
         subject.create(seconds=5)
     (left,) = subject.simulator.pipelines()
     assert caught.value.status == 500
-    assert caught.value.details["leftovers"] == [{"resource": "pipeline", "id": left["id"], "name": left["name"]}]
+    leftovers = caught.value.details["leftovers"]
+    assert leftovers[0] == {"resource": "pipeline", "id": left["id"], "name": left["name"]}
+    assert [each["id"] for each in leftovers[1:]] == [stage["id"] for stage in left["stages"]]
 
 
 @pytest.fixture(autouse=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from string import Formatter
 from typing import Any, get_args
 
 import pytest
@@ -18,9 +20,9 @@ from local import simulators
 from unified_crm import mapping, paging, providers, spread
 from unified_crm import provider as declarations
 from unified_crm.errors import REMOTE_CODES
-from unified_crm.mapping import Table, merge
+from unified_crm.mapping import Table
 from unified_crm.models import Pipeline, StageInPipeline, Status
-from unified_crm.provider import Call, Provider, Request
+from unified_crm.provider import Call, Provider, Request, Setting
 
 ENTITIES = ("contact", "account", "opportunity", "tickets", "2-1234567")
 
@@ -42,7 +44,8 @@ def test_every_simulator_stands_for_a_provider() -> None:
 
 
 def test_addresses_are_https_and_documentation_is_linked(provider: Provider) -> None:
-    assert provider.base_url.startswith("https://")
+    for address in (provider.base_url, *((provider.oauth.url, provider.oauth.authorize) if provider.oauth else ())):
+        assert address.startswith("https://") or _origin(provider, address) is not None
     assert not provider.base_url.endswith("/")
     assert provider.docs
     source = _source(provider)
@@ -98,7 +101,7 @@ def test_flows_are_generators_that_begin_with_an_absolute_path(provider: Provide
         request = next(flow)
         assert isinstance(request, Request)
         assert request.path.startswith("/")
-        assert request.main
+        assert request.method == "GET" or request.main
         flow.close()
 
 
@@ -158,7 +161,7 @@ def test_reading_takes_whatever_a_provider_may_send(name: str, data: st.DataObje
         stages = st.lists(JSON | _record(stage), max_size=3)
         record = data.draw(_record(pipeline))
         if isinstance(record, dict) and data.draw(st.booleans()):
-            record = merge(record, {pipeline["stages"].path[0]: data.draw(stages)})
+            record = pipeline["stages"].into(record, data.draw(stages))
         unified = pipeline.to_unified(record)
         for each in unified["stages"]:
             assert each.get("status") in (None, *get_args(Status))
@@ -175,7 +178,70 @@ def _get_one(provider: Provider) -> Any:
 
 
 def _record(table: Table) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({}, optional={row.path[0]: JSON for row in table})
+    return st.fixed_dictionaries({}, optional={row.path[0]: JSON for row in table} | {"order_nr": JSON, "sort": JSON})
+
+
+def _origin(provider: Provider, address: str) -> Setting | None:
+    """The setting that an address begins with, which must be one of a fixed pattern of hosts."""
+    name = re.match(r"\{(\w+)\}", address)
+    return next((each for each in provider.settings if name and each.name == name[1] and each.suffixes), None)
+
+
+def test_only_declared_settings_stand_in_addresses_and_each_has_a_value(provider: Provider) -> None:
+    texts = [provider.base_url, *provider.headers.values(), *([provider.oauth.url] if provider.oauth else [])]
+    used = {name for text in texts for _, name, _, _ in Formatter().parse(text) if name}
+    declared = {each.name: each for each in provider.settings}
+    assert len(declared) == len(provider.settings)
+    assert used <= declared.keys()
+    for name in used:
+        assert declared[name].required or declared[name].default is not None, f"{name} may be missing"
+    for each in provider.settings:
+        assert each.about
+        assert each.default is None or each.allows(each.default)
+
+
+HOSTS = (
+    "evil.example",
+    "https://evil.example",
+    "https://acme.SUFFIX.evil.example",
+    "https://evil.example/acme.SUFFIX",
+    "https://evil.example#.SUFFIX",
+    "https://evil.example?.SUFFIX",
+    "https://user@acme.SUFFIX",
+    "https://acme.SUFFIX:8443",
+    "https://acme.SUFFIX/path",
+    "https://a.b.SUFFIX",
+    "https://acmeSUFFIX",
+    "https://acme.SUFFIX\n",
+    "http://acme.SUFFIX",
+    "https://-acme.SUFFIX",
+    "https://acme-.SUFFIX",
+    "https://.SUFFIX",
+    "acme/../x",
+    "acme.evil.example",
+    "acme\n",
+    "acme:80",
+    "a b",
+    "a@b",
+    "{secret}",
+    "",
+    7,
+    ["acme"],
+)
+
+
+def test_a_setting_that_stands_in_an_address_cannot_lead_elsewhere(provider: Provider) -> None:
+    used = {name for _, name, _, _ in Formatter().parse(provider.base_url) if name}
+    for each in provider.settings:
+        if each.name in used:
+            for host in HOSTS:
+                for suffix in each.suffixes or ("kommo.com",):
+                    value = host.replace("SUFFIX", suffix) if isinstance(host, str) else host
+                    assert not each.allows(value), value
+
+
+def test_each_token_endpoint_is_declared_where_oauth_is_taken(provider: Provider) -> None:
+    assert (provider.oauth is not None) == ("oauth2" in provider.auth)
 
 
 def _source(provider: Provider) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from local.simulators.base import Fault
-from tests.contract.conftest import Subject
+from local.simulators.base import Fault, Simulator
+from tests.contract.conftest import Subject, first_world, where
+from unified_crm.accounts import base_url
 from unified_crm.errors import (
+    InUse,
     InvalidRequest,
     NotFound,
     OutcomeUnknown,
@@ -20,21 +23,27 @@ from unified_crm.errors import (
     Unsupported,
 )
 from unified_crm.lists import Cursor, ListOptions
+from unified_crm.provider import Provider
 from unified_crm.verbs import Verbs
 
 
-def _names(pipeline: dict[str, Any] | None) -> list[str]:
-    assert pipeline is not None
-    return [stage["name"] for stage in pipeline["stages"]]
-
-
 def _ids(pipeline: dict[str, Any]) -> list[str]:
-    return [stage["id"] for stage in pipeline["stages"]]
+    return [stage["id"] for stage in pipeline["stages"] if not stage.get("fixed")]
+
+
+def _writes_apart(provider: Provider, _: Simulator) -> bool:
+    """Others change all stages in one write, which is made or is not, and answer it with what stands there."""
+    return provider.pipelines.editor is not None and provider.pipelines.editor.replace is None
+
+
+def _has_fixed_status(provider: Provider, _: Simulator) -> bool:
+    stage = provider.pipelines.table(str(provider.entities.to_remote("opportunity")))["stages"].each
+    return stage is not None and any(row.unified == "status" and row.fixed for row in stage)
 
 
 def _can_order(subject: Subject) -> bool:
     editor = subject.provider.pipelines.editor
-    return editor is not None and bool(editor.arrange or editor.order)
+    return editor is not None and editor.orders
 
 
 def needs_order(subject: Subject) -> None:
@@ -52,7 +61,8 @@ def test_a_pipeline_is_read_as_it_stands_there(subject: Subject) -> None:
     assert [(s["id"], s["name"], s["status"]) for s in result.unified["stages"]] == [
         (s["id"], s["name"], s["status"]) for s in held["stages"]
     ]
-    assert result.raw == result.record
+    assert subject.simulator.received[-1].method == "GET"
+    assert held["name"] in str(result.raw)
 
 
 def test_a_pipeline_that_is_not_there_is_the_providers_own_404(subject: Subject) -> None:
@@ -97,21 +107,24 @@ def test_a_list_goes_on_at_the_right_place_when_something_was_deleted(subject: S
     assert set(order) - {order[index] for index in gone} <= set(seen)
 
 
-def test_a_list_takes_one_call_however_many_stages_there_are(subject: Subject) -> None:
-    for index in range(10):
-        subject.seed(f"Pipeline {index}", [f"Stage {number}" for number in range(10)])
-    subject.simulator.clear_faults()
-    before = len(subject.simulator.received)
-    page = subject.verbs().list_stages(None, ListOptions(100))
-    assert len(page.items) == 100
-    assert len(subject.simulator.received) - before == 1
+def test_a_list_takes_no_more_calls_however_many_stages_there_are(subject: Subject) -> None:
+    counts = []
+    for size in (1, 10):
+        subject.simulator.reset()
+        for index in range(size):
+            subject.seed(f"Pipeline {index}", [f"Stage {number}" for number in range(size)])
+        page = subject.verbs().list_stages(None, ListOptions(1000))
+        shown = subject.names({"stages": [unified for unified, _ in page.items]})
+        assert len(shown) == size * size
+        counts.append(len(subject.simulator.received))
+    assert counts[0] == counts[1] <= 2
 
 
 def test_stages_say_where_they_are(subject: Subject) -> None:
     held = subject.seed()
     subject.seed("Other", ["Else"])
     page = subject.verbs().list_stages(held["id"], ListOptions())
-    assert [(unified["name"], unified["position"]) for unified, _ in page.items] == [
+    assert [(unified["name"], unified["position"]) for unified, _ in page.items][:3] == [
         ("One", 0),
         ("Two", 1),
         ("Three", 2),
@@ -119,7 +132,7 @@ def test_stages_say_where_they_are(subject: Subject) -> None:
     assert {unified["pipeline"]["id"] for unified, _ in page.items} == {held["id"]}
     assert {unified["pipeline"]["name"] for unified, _ in page.items} == {"Sales"}
     everything = subject.verbs().list_stages(None, ListOptions())
-    assert len(everything.items) == 4
+    assert len(subject.names({"stages": [unified for unified, _ in everything.items]})) == 4
 
 
 @pytest.mark.parametrize("with_pipeline", [True, False])
@@ -151,25 +164,30 @@ def test_a_pipeline_is_renamed_and_its_stages_left_alone(subject: Subject) -> No
 def test_stages_that_are_not_named_keep_their_ids_places_and_properties(subject: Subject) -> None:
     held = subject.seed(stages=["A", "B", "C", "D"])
     ids = _ids(held)
-    records = {each["id"]: each for each in _records(subject, held["id"])}
+    records = _records(subject, held["id"])
     changes = [{"id": ids[1], "name": "Bee"}, {"id": ids[3], "name": "Dee"}]
     result = subject.verbs().update_pipeline(held["id"], {"stages": changes})
-    assert _names(subject.held(held["id"])) == ["A", "Bee", "C", "Dee"] == _names(result.unified)
-    after = {each["id"]: each for each in _records(subject, held["id"])}
+    assert subject.names(subject.held(held["id"])) == ["A", "Bee", "C", "Dee"] == subject.names(result.unified)
+    after = _records(subject, held["id"])
     assert list(after) == list(records)
     assert {id_: after[id_] for id_ in (ids[0], ids[2])} == {id_: records[id_] for id_ in (ids[0], ids[2])}
 
 
-def _records(subject: Subject, pipeline_id: str) -> list[dict[str, Any]]:
+def _records(subject: Subject, pipeline_id: str) -> dict[str, dict[str, Any]]:
+    """The provider's own records of the stages, by their unified ids, in order, without what its clock fills in."""
     record = subject.verbs().get_pipeline(pipeline_id).record
-    return [dict(each) for each in subject.stage.sorted(record[subject.pipeline["stages"].path[0]])]
+    times = subject.simulator.times
+    return {
+        subject.stage["id"].to_unified(each): {key: value for key, value in each.items() if key not in times}
+        for each in subject.pipeline["stages"].items(record)
+    }
 
 
 def test_new_stages_are_added_after_those_that_are_there(subject: Subject) -> None:
     held = subject.seed(stages=["A", "B"])
     subject.verbs().update_pipeline(held["id"], {"stages": [{"name": "C"}, {"name": "D"}]})
     now = subject.held(held["id"])
-    assert _names(now) == ["A", "B", "C", "D"]
+    assert subject.names(now) == ["A", "B", "C", "D"]
     assert now is not None
     assert _ids(now)[:2] == _ids(held)
 
@@ -180,7 +198,7 @@ def test_stages_come_in_the_given_order(subject: Subject) -> None:
     a, b, c = _ids(held)
     subject.verbs().update_pipeline(held["id"], {"stages": [{"id": c}, {"name": "New"}, {"id": a}, {"id": b}]})
     now = subject.held(held["id"])
-    assert _names(now) == ["C", "New", "A", "B"]
+    assert subject.names(now) == ["C", "New", "A", "B"]
     assert now is not None
     assert {a, b, c} < set(_ids(now))
 
@@ -189,16 +207,15 @@ def test_named_stages_change_places_around_those_that_are_not_named(subject: Sub
     needs_order(subject)
     held = subject.seed(stages=["A", "B", "C", "D"])
     a, b, c, d = _ids(held)
-    before = {each["id"]: each for each in _records(subject, held["id"])}
+    before = _records(subject, held["id"])
     subject.verbs().update_pipeline(held["id"], {"stages": [{"id": c}, {"id": a}]})
-    assert _names(subject.held(held["id"])) == ["C", "B", "A", "D"]
-    after = {each["id"]: each for each in _records(subject, held["id"])}
+    assert subject.names(subject.held(held["id"])) == ["C", "B", "A", "D"]
+    after = _records(subject, held["id"])
     assert (after[b], after[d]) == (before[b], before[d])
 
 
+@where(lambda provider, _: not (provider.pipelines.editor and provider.pipelines.editor.orders))
 def test_a_change_of_order_that_cannot_be_made_is_refused_before_anything_is_written(subject: Subject) -> None:
-    if _can_order(subject):
-        pytest.skip(f"{subject.provider.label} lets the order be changed")
     held = subject.seed(stages=["A", "B"])
     a, b = _ids(held)
     with pytest.raises(Unsupported, match="order"):
@@ -210,20 +227,23 @@ def test_pruning_deletes_what_is_not_named(subject: Subject) -> None:
     held = subject.seed(stages=["A", "B", "C", "D"])
     ids = _ids(held)
     subject.verbs().update_pipeline(held["id"], {"stages": [{"id": ids[0]}, {"id": ids[2], "name": "Sea"}]}, prune=True)
-    assert _names(subject.held(held["id"])) == ["A", "Sea"]
+    assert subject.names(subject.held(held["id"])) == ["A", "Sea"]
 
 
 def test_pruning_a_stage_in_use_is_refused_and_everything_put_back(subject: Subject) -> None:
     held = subject.seed(stages=["A", {"name": "B", "records": 2}, "C", "D"])
     ids = _ids(held)
-    with pytest.raises(RemoteError) as caught:
+    with pytest.raises(UnifiedError) as caught:
         subject.verbs().update_pipeline(
             held["id"], {"name": "New", "stages": [{"id": ids[0], "name": "Aye"}, {"name": "E"}]}, prune=True
         )
     now = subject.held(held["id"])
     assert caught.value.code == "in_use"
     assert now is not None
-    assert (now["name"], _names(now)) == (held["name"], _names(held))
+    if isinstance(caught.value, InUse):  # seen before anything was written
+        assert {request.method for request in subject.simulator.received} == {"GET"}
+        return
+    assert (now["name"], subject.names(now)) == (held["name"], subject.names(held))
     assert "put back" in caught.value.message
     made_again = caught.value.details["rolled_back"][0].get("made_again", [])
     assert {each["id"] for each in made_again} == set(ids) - set(_ids(now))
@@ -272,11 +292,13 @@ def test_an_update_that_changes_nothing_writes_nothing(subject: Subject) -> None
 
 def test_remote_data_and_remote_query_reach_the_write(subject: Subject) -> None:
     held = subject.seed()
-    verbs = subject.verbs(remote_data={subject.pipeline["name"].path[0]: "Mine"}, remote_query=(("a[b]", "c"),))
+    remote_data = subject.remote_data(subject.pipeline, {"name": "Mine"})
+    verbs = subject.verbs(remote_data=remote_data, remote_query=(("a[b]", "c"),))
     assert verbs.update_pipeline(held["id"], {"name": "Yours"}).unified["name"] == "Mine"
     writes = [request for request in subject.simulator.received if request.method != "GET"]
     assert [request.query[-1] for request in writes] == [("a[b]", "c")]
-    assert all(request.query == [] for request in subject.simulator.received if request.method == "GET")
+    reads = [request for request in subject.simulator.received if request.method == "GET"]
+    assert not any("a[b]" in dict(request.query) for request in reads)
 
 
 # Stages by themselves
@@ -285,7 +307,7 @@ def test_remote_data_and_remote_query_reach_the_write(subject: Subject) -> None:
 def test_a_stage_is_created_at_the_end(subject: Subject) -> None:
     held = subject.seed()
     result = subject.verbs().create_stage({"name": "Four", "pipeline": {"id": held["id"]}})
-    assert _names(subject.held(held["id"])) == ["One", "Two", "Three", "Four"]
+    assert subject.names(subject.held(held["id"])) == ["One", "Two", "Three", "Four"]
     assert (result.unified["name"], result.unified["position"], result.outcome) == ("Four", 3, "created")
 
 
@@ -293,7 +315,7 @@ def test_a_stage_is_created_at_a_position(subject: Subject) -> None:
     needs_order(subject)
     held = subject.seed()
     result = subject.verbs().create_stage({"name": "New", "position": 1, "pipeline": {"id": held["id"]}})
-    assert _names(subject.held(held["id"])) == ["One", "New", "Two", "Three"]
+    assert subject.names(subject.held(held["id"])) == ["One", "New", "Two", "Three"]
     assert result.unified["position"] == 1
 
 
@@ -309,7 +331,7 @@ def test_a_stage_is_renamed(subject: Subject, with_pipeline: bool) -> None:
     subject.seed("Other", ["Else"])
     pipeline_id = held["id"] if with_pipeline else None
     result = subject.verbs().update_stage(_ids(held)[1], {"name": "Second"}, pipeline_id)
-    assert _names(subject.held(held["id"])) == ["One", "Second", "Three"]
+    assert subject.names(subject.held(held["id"])) == ["One", "Second", "Three"]
     assert (result.unified["name"], result.unified["position"]) == ("Second", 1)
 
 
@@ -318,7 +340,7 @@ def test_a_stage_is_moved(subject: Subject) -> None:
     held = subject.seed(stages=["A", "B", "C", "D"])
     for position, expected in ((0, ["C", "A", "B", "D"]), (3, ["A", "B", "D", "C"]), (99, ["A", "B", "D", "C"])):
         subject.verbs().update_stage(_ids(held)[2], {"position": position}, held["id"])
-        assert _names(subject.held(held["id"])) == expected
+        assert subject.names(subject.held(held["id"])) == expected
 
 
 def test_a_stage_is_not_moved_to_another_pipeline(subject: Subject) -> None:
@@ -331,12 +353,12 @@ def test_a_stage_is_not_moved_to_another_pipeline(subject: Subject) -> None:
 def test_a_stage_is_deleted(subject: Subject) -> None:
     held = subject.seed()
     assert subject.verbs().delete_stage(_ids(held)[1], None).unified == {"id": _ids(held)[1]}
-    assert _names(subject.held(held["id"])) == ["One", "Three"]
+    assert subject.names(subject.held(held["id"])) == ["One", "Three"]
 
 
 def test_a_stage_in_use_is_not_deleted(subject: Subject) -> None:
     held = subject.seed(stages=["A", {"name": "B", "records": 1}])
-    with pytest.raises(RemoteError) as caught:
+    with pytest.raises(UnifiedError) as caught:
         subject.verbs().delete_stage(_ids(held)[1], held["id"])
     assert caught.value.code == "in_use"
     assert subject.held(held["id"]) == held
@@ -353,11 +375,11 @@ def test_a_pipeline_is_deleted_with_its_stages(subject: Subject) -> None:
 
 def test_a_pipeline_in_use_is_not_deleted_and_nothing_of_it_is_lost(subject: Subject) -> None:
     held = subject.seed(stages=[{"name": "A", "records": 1}, "B", "C"])
-    with pytest.raises(RemoteError) as caught:
+    with pytest.raises(UnifiedError) as caught:
         subject.verbs().delete_pipeline(held["id"])
     assert caught.value.code == "in_use"
     now = subject.held(held["id"])
-    assert _names(now) == ["A", "B", "C"]
+    assert subject.names(now) == ["A", "B", "C"]
     assert now is not None
     assert _ids(now)[0] == _ids(held)[0]
 
@@ -371,7 +393,6 @@ FAULTS: dict[str, Fault] = {
     "reset": Fault("reset"),
     "reset-after-commit": Fault("reset", after=True),
     "cut": Fault("cut"),
-    "hang-after-commit": Fault("hang", after=True),
     "html-after-commit": Fault("html", after=True),
     "empty-after-commit": Fault("empty", after=True),
 }
@@ -402,6 +423,16 @@ VERBS: dict[str, Callable[[Verbs, dict[str, Any]], Any]] = {
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_fault_at_any_step_loses_no_stage_silently(subject: Subject, verb: str, fault: str) -> None:
     """Afterwards it is as asked, or as before, or the error names what is not."""
+    _break_each_step(subject, verb, FAULTS[fault])
+
+
+@where(first_world)
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_answer_that_does_not_come_loses_no_stage_silently(subject: Subject, verb: str) -> None:
+    _break_each_step(subject, verb, Fault("hang", after=True))
+
+
+def _break_each_step(subject: Subject, verb: str, fault: Fault) -> None:
     subject.seed(stages=["A", "B", "C"])
     VERBS[verb](subject.verbs(), subject.simulator.pipelines()[0])
     steps, asked = len(subject.simulator.received), _shape(subject)
@@ -409,8 +440,8 @@ def test_a_fault_at_any_step_loses_no_stage_silently(subject: Subject, verb: str
         subject.simulator.reset()
         held = subject.seed(stages=["A", "B", "C"])
         before = _shape(subject)
-        subject.simulator.fault(Fault(**{**vars(FAULTS[fault]), "at": step}))
-        slow = FAULTS[fault].kind == "hang"
+        subject.simulator.fault(Fault(**{**vars(fault), "at": step}))
+        slow = fault.kind == "hang"
         try:
             VERBS[verb](subject.verbs(seconds=1.2 if slow else 10), held)
         except UnifiedError as error:
@@ -432,6 +463,7 @@ def _shape(subject: Subject) -> list[Any]:
     ]
 
 
+@where(_writes_apart)
 @pytest.mark.parametrize("shown", ["stale", "empty", "nothing"])
 def test_a_last_read_that_lags_or_says_nothing_is_not_the_answer(subject: Subject, shown: str) -> None:
     """Everything is written by then: the writes tell what stands there."""
@@ -443,15 +475,24 @@ def test_a_last_read_that_lags_or_says_nothing_is_not_the_answer(subject: Subjec
     subject.simulator.reset()
     held = subject.seed(stages=["A", "B", "C"])
     change["stages"] = [{"id": _ids(held)[0], "name": "Aye"}, {"name": "Fresh"}]
-    record = subject.verbs().get_pipeline(held["id"]).record
-    body = {"stale": record, "empty": {}, "nothing": {**record, subject.pipeline["stages"].path[0]: None}}[shown]
+    raw = subject.verbs().get_pipeline(held["id"]).raw
+    body = {"stale": raw, "empty": {}, "nothing": _without_lists(raw)}[shown]
     subject.simulator.fault(Fault("status", method="GET", at=len(reads), status=200, body=body))
     result = subject.verbs().update_pipeline(held["id"], change, prune=True)
-    assert (result.unified["id"], result.unified["name"]) == (held["id"], "New")
-    assert _names(result.unified) == ["Aye", "Fresh"] == _names(subject.held(held["id"]))
+    # Where a read is several calls, the stale one can be the only one to tell the name.
+    several = len({request.path for request in reads}) > 1
+    assert (result.unified["id"], result.unified["name"]) in [(held["id"], "New"), (held["id"], "Sales")][: 1 + several]
+    assert subject.names(result.unified) == ["Aye", "Fresh"] == subject.names(subject.held(held["id"]))
     assert subject.simulator.pending == []
 
 
+def _without_lists(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_lists(item) for key, item in value.items()}
+    return None if isinstance(value, list) else value
+
+
+@where(_writes_apart)
 def test_what_cannot_be_put_back_is_named_stage_by_stage(subject: Subject) -> None:
     held = subject.seed(stages=["A", "B", "C"])
     subject.simulator.fault(
@@ -461,17 +502,16 @@ def test_what_cannot_be_put_back_is_named_stage_by_stage(subject: Subject) -> No
         subject.verbs(seconds=4).update_pipeline(held["id"], {"stages": [{"id": _ids(held)[0]}]}, prune=True)
     gone = {"resource": "stage", "id": _ids(held)[2], "name": "C", "state": "deleted"}
     assert caught.value.details["leftovers"][1:] == [gone]
-    assert _names(subject.held(held["id"])) == ["A", "B"]
+    assert subject.names(subject.held(held["id"])) == ["A", "B"]
 
 
+@where(_has_fixed_status)
 def test_what_cannot_be_changed_is_left_out_with_a_warning_if_the_caller_says_so(subject: Subject) -> None:
-    if "status" not in subject.stage or not subject.stage["status"].fixed:
-        pytest.skip(f"{subject.provider.label} lets everything be changed")
     first, second = subject.statuses()[:2]
     held = subject.seed(stages=[{"name": "A", "status": first}])
     verbs = subject.verbs(skip_unsupported=True)
     result = verbs.update_pipeline(held["id"], {"stages": [{"id": _ids(held)[0], "name": "Aye", "status": second}]})
-    assert [(stage["name"], stage["status"]) for stage in result.unified["stages"]] == [("Aye", first)]
+    assert [(stage["name"], stage["status"]) for stage in result.unified["stages"]][:1] == [("Aye", first)]
     assert [warning["field"] for warning in result.warnings] == ["stages[0].status"]
 
 
@@ -489,8 +529,7 @@ def test_a_dry_run_writes_nothing_and_tells_what_it_would(subject: Subject, verb
     subject.simulator.reset()
     held = subject.seed(stages=["A", "B", "C"])
     VERBS[verb](subject.verbs(), held)
-    sent = [request.method for request in subject.simulator.received if request.method != "GET"]
-    assert [step["method"] for step in plan if not step["sent"]] == sent
+    assert [step["method"] for step in plan] == [request.method for request in subject.simulator.received]
 
 
 def test_a_dry_run_of_a_create_asks_the_provider_nothing(subject: Subject) -> None:
@@ -512,8 +551,8 @@ def test_explain_says_where_each_field_came_from(subject: Subject) -> None:
         "request": f"GET {subject.simulator.received[-1].path.removeprefix(_base(subject))}",
         "how": "copied",
     }
-    assert len(explained["stages[]"]) == 3
+    assert len(explained["stages[]"]) == len(held["stages"])
 
 
 def _base(subject: Subject) -> str:
-    return "/" + subject.provider.base_url.split("/", 3)[3] if subject.provider.base_url.count("/") > 2 else ""
+    return urlsplit(base_url(subject.provider, subject.account().settings)).path

@@ -1,14 +1,13 @@
 """A plain HTTP client for the tests of the simulators: one request, one connection, nothing hidden."""
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
-from local.simulators.base import Account, Simulator
+from local.simulators.base import Simulator
 
 
 @dataclass(frozen=True)
@@ -23,16 +22,6 @@ class Answer:
         return json.loads(self.body)
 
 
-def authorization(account: Account) -> dict[str, str]:
-    """The header that the account's kind of credential travels in, for providers with Basic keys or bearer tokens."""
-    match account["credentials"]:
-        case {"type": "api_key", "api_key": key}:
-            return {"Authorization": f"Basic {b64encode(f'{key}:'.encode()).decode()}"}
-        case {"type": "bearer", "token": token} | {"type": "oauth2", "access_token": token}:
-            return {"Authorization": f"Bearer {token}"}
-    raise ValueError("a credential of another kind")
-
-
 def call(
     simulator: Simulator,
     method: str,
@@ -45,7 +34,7 @@ def call(
     """Send one request as the demo account. `body`: bytes as they are, anything else as JSON; `headers` on top."""
     payload = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     content = {} if payload is None else {"Content-Type": "application/json"}
-    sent = {"Accept": "*/*", **content, **authorization(simulator.demo_account), **(headers or {})}
+    sent = {"Accept": "*/*", **content, **simulator.authorization(simulator.demo_account), **(headers or {})}
     connection = HTTPConnection(urlsplit(simulator.url).netloc, timeout=timeout)
     try:
         connection.request(method, path, payload, {key: value for key, value in sent.items() if value})

@@ -18,7 +18,7 @@ import local.simulators
 from local.simulators import demo_secrets, load, names
 from local.simulators.close import CloseSimulator
 from local.simulators.hubspot import OBJECT_TYPES, HubSpotSimulator
-from tests.local.client import Answer, authorization, call
+from tests.local.client import Answer, call
 
 WORLDS = [pytest.param(name, world, id=f"{name} {world or ''}") for name in names() for world in load(name).worlds]
 TOY = """
@@ -125,7 +125,7 @@ def test_one_connection_carries_many_requests(close: CloseSimulator) -> None:
     try:
         ports = []
         for _ in range(3):
-            connection.request("GET", "/api/v1/pipeline/", headers=authorization(close.demo_account))
+            connection.request("GET", "/api/v1/pipeline/", headers=close.authorization(close.demo_account))
             assert connection.getresponse().read()
             ports.append(connection.sock.getsockname())
     finally:
@@ -135,7 +135,7 @@ def test_one_connection_carries_many_requests(close: CloseSimulator) -> None:
 
 def test_a_chunked_body_is_read_whole(close: CloseSimulator) -> None:
     connection = HTTPConnection(urlsplit(close.url).netloc, timeout=5)
-    headers = {**authorization(close.demo_account), "Content-Type": "application/json"}
+    headers = {**close.authorization(close.demo_account), "Content-Type": "application/json"}
     try:
         connection.request("POST", "/api/v1/pipeline/", iter([b'{"name":', b' "Sales"}']), headers, encode_chunked=True)
         assert connection.getresponse().status == 201
@@ -199,7 +199,7 @@ def refused_fields(answer: Answer) -> set[str]:
 
 @pytest.mark.parametrize("account", [CloseSimulator.demo_account, *CloseSimulator.accounts])
 def test_close_takes_api_keys_and_access_tokens(close: CloseSimulator, account: dict[str, Any]) -> None:
-    assert call(close, "GET", "/api/v1/pipeline/", headers=authorization(account)).status == 200
+    assert call(close, "GET", "/api/v1/pipeline/", headers=close.authorization(account)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ INVALID = (400, "VALIDATION_ERROR", None)
 
 @pytest.mark.parametrize("account", [HubSpotSimulator.demo_account, *HubSpotSimulator.accounts])
 def test_hubspot_takes_private_app_and_oauth_tokens(hubspot: HubSpotSimulator, account: dict[str, Any]) -> None:
-    assert call(hubspot, "GET", DEALS, headers=authorization(account)).json == {"results": []}
+    assert call(hubspot, "GET", DEALS, headers=hubspot.authorization(account)).json == {"results": []}
 
 
 @pytest.mark.parametrize("wrong", ["", "Bearer wrong", "Basic d3Jvbmc6"])

@@ -319,7 +319,7 @@ def test_without_an_origin_of_its_own_a_provider_is_called_at_home(
     monkeypatch.delenv("PROVIDER_BASE_URLS", raising=False)
     if value is not None:
         monkeypatch.setenv("PROVIDER_BASE_URLS", value)
-    assert base_url(CLOSE) == CLOSE.base_url == "https://api.close.com/api/v1"
+    assert base_url(CLOSE, {}) == CLOSE.base_url == "https://api.close.com/api/v1"
 
 
 @pytest.mark.parametrize(
@@ -333,8 +333,8 @@ def test_without_an_origin_of_its_own_a_provider_is_called_at_home(
 )
 def test_an_origin_changes_all_but_the_path(monkeypatch: pytest.MonkeyPatch, origin: str, base: str) -> None:
     monkeypatch.setenv("PROVIDER_BASE_URLS", json.dumps({"close": origin, "hubspot": origin}))
-    assert base_url(CLOSE) == base
-    assert base_url(HUBSPOT) == base.removesuffix("/api/v1")
+    assert base_url(CLOSE, {}) == base
+    assert base_url(HUBSPOT, {}) == base.removesuffix("/api/v1")
 
 
 @pytest.mark.parametrize(
@@ -359,7 +359,7 @@ def test_an_origin_changes_all_but_the_path(monkeypatch: pytest.MonkeyPatch, ori
 def test_a_setting_that_is_no_object_of_origins_is_our_fault(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("PROVIDER_BASE_URLS", value)
     with pytest.raises(InternalError, match="PROVIDER_BASE_URLS must be"):
-        base_url(CLOSE)
+        base_url(CLOSE, {})
 
 
 def test_a_transport_speaks_with_the_accounts_credentials_and_redacts_them(vault: Vault, world: World) -> None:

@@ -55,7 +55,7 @@ def test_codes_are_words_and_none_means_two_things() -> None:
     leaves = [each.code for each in _classes() if each not in (UnifiedError, ProviderError)]
     assert len(leaves) == len(set(leaves))
     shared = set(leaves) & set(REMOTE_CODES)
-    assert shared == {"not_found", "remote_error"}, "ours and the provider's not_found differ by truto_is_remote_error"
+    assert shared == {"in_use", "not_found", "remote_error"}, "ours and theirs differ by truto_is_remote_error"
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in {*leaves, *REMOTE_CODES})
 
 

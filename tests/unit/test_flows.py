@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.unit.strategies import bounded, json_values
 from unified_crm import providers
 from unified_crm.errors import ProviderBadReply
 from unified_crm.provider import Call, Flow, Reply, Request
+from unified_crm.settle import Settle
 
 CLOSE, HUBSPOT = providers.load("close"), providers.load("hubspot")
 VALUES = {"name": "Sales", "stages": [{"name": "One", "status": "active"}, {"name": "Won", "status": "won"}]}
@@ -51,7 +53,7 @@ def test_hubspots_create_is_one_call_and_tells_what_it_made(entity: str, path: s
     assert request.creates is not None
     assert request.creates(_reply({"id": "7", "label": "Sales"}, 201)) == {"id": "7", "label": "Sales"}
     with pytest.raises(StopIteration) as stop:
-        flow.send(_reply({"id": "7"}, 201))
+        flow.send(replace(_reply({}, 201), created={"id": "7"}))
     assert stop.value.value == {"id": "7"}
 
 
@@ -62,8 +64,10 @@ def test_hubspots_create_is_one_call_and_tells_what_it_made(entity: str, path: s
         ([{"id": "a", "label": "One"}, {"id": "b", "label": "Won", "type": "won"}], []),
         ([], ["POST One", "POST Won", "GET"]),
         ([{"id": "a", "label": "One", "type": "active"}], ["POST Won", "GET", "PUT a new1"]),
-        ([{"id": "x", "label": "New", "type": "active"}], ["DELETE x", "POST One", "POST Won", "GET"]),
-        ([{"id": "b", "label": "Won", "type": "active"}], ["DELETE b", "POST One", "POST Won", "GET"]),
+        ([{"id": "x", "label": "New", "type": "active"}], ["RENAME x", "POST Won", "GET", "PUT x new1"]),
+        ([{"id": "x", "label": "New", "type": "lost"}], ["POST One", "POST Won", "DELETE x", "GET"]),
+        ([{"id": "b", "label": "Won", "type": "active"}], ["RENAME b", "POST Won", "GET", "PUT b new1"]),
+        ([{"id": "b", "label": "Won", "type": "lost"}], ["DELETE b", "POST One", "POST Won", "GET"]),
         (
             [{"id": "b", "label": "Won", "type": "won"}, {"id": "a", "label": "One", "type": "active"}],
             ["GET", "PUT a b"],
@@ -72,12 +76,13 @@ def test_hubspots_create_is_one_call_and_tells_what_it_made(entity: str, path: s
 )
 def test_close_is_asked_for_what_is_not_there_yet(statuses: list[dict[str, str]], requests: list[str]) -> None:
     """A small Close of two lists: what it holds, and what it was asked for."""
-    flow, _ = _start(CLOSE, "opportunity")
+    call = Call("opportunity", {"name": "Sales", "stages": [{"name": "One"}, {"name": "Won", "status": "won"}]})
     held, asked = [dict(each) for each in statuses], []
-    reply: Any = {"id": "p", "name": "Sales", "statuses": held}
+    flow = Settle(CLOSE, call, {"id": "p", "name": "Sales", "statuses": [dict(each) for each in held]}, []).settle()
+    reply: Any = None
     try:
         while True:
-            request = flow.send(_reply(reply))
+            request = next(flow) if reply is None else flow.send(_reply(reply))
             if request.method == "POST":
                 held.append({"id": f"new{len(held)}", "label": request.json["label"], "type": request.json["type"]})
                 reply = held[-1]
@@ -88,7 +93,11 @@ def test_close_is_asked_for_what_is_not_there_yet(statuses: list[dict[str, str]]
                 asked.append(f"DELETE {id_}")
                 reply = {}
             else:
-                if request.method == "PUT":
+                if "/status/" in request.path:
+                    (found,) = [each for each in held if each["id"] == request.path.split("/")[-2]]
+                    found |= request.json
+                    asked.append(f"RENAME {found['id']}")
+                elif request.method == "PUT":
                     order = [each["id"] for each in request.json["statuses"]]
                     assert request.json["name"] == "Sales"
                     held.sort(key=lambda each: order.index(each["id"]))

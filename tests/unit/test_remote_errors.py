@@ -32,7 +32,7 @@ def _reply(status: int, body: Any = b"", **headers: str) -> Reply:
         ({"error": {"message": "API call count exceeded", "rate_reset": 1}}, "API call count exceeded"),
         ({"error": "invalid_grant", "error_description": "Token ran out"}, "invalid_grant"),
         ({"error_description": "Token ran out"}, "Token ran out"),
-        ({"title": "Bad", "detail": "Very"}, "Bad"),
+        ({"title": "Bad", "detail": "Very"}, "Very"),
         ({"detail": "Very"}, "Very"),
         ({"errors": [], "field-errors": {"name": "This field is required."}}, "name: This field is required."),
         ({"errors": [], "field-errors": {"a": "no", "b": "yes"}}, "a: no; b: yes"),

@@ -6,6 +6,8 @@ One secret per account in AWS Secrets Manager, named `{prefix}/accounts/{integra
 
 The prefix is the environment variable ACCOUNTS_SECRET_PREFIX. PROVIDER_BASE_URLS, a JSON object of provider to origin,
 sends a provider's calls elsewhere (a simulator, a recording proxy): scheme, host and port change, paths stay.
+PROVIDER_HOST_SUFFIXES, a JSON object of provider to a list, allows hosts under further suffixes where a provider's
+accounts name their own.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -25,7 +27,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from unified_crm import providers
+from unified_crm import pace, providers
 from unified_crm.credentials import Credentials, secrets_in
 from unified_crm.errors import AccountUnusable, CredentialsUnavailable, InternalError, NotFound
 from unified_crm.provider import Provider
@@ -61,13 +63,15 @@ class Account:
 
     def transport(self, observe: Observe = lambda _: None) -> Transport:
         """A transport that speaks to the account's provider with its credentials."""
-        authenticate = self.provider.auth[self.credentials.type]
+        origin = base_url(self.provider, self.settings)
         return Transport(
-            base_url(self.provider),
-            authenticate(self.credentials),
+            origin,
+            self.provider.auth[self.credentials.type](self.credentials),
             secrets_in(self.credentials),
             self.provider.label,
             observe,
+            headers={name: text.format_map(self.settings) for name, text in self.provider.headers.items()},
+            pace=pace.of(self.provider, origin, self.id),
         )
 
 
@@ -98,7 +102,26 @@ def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> 
             f"{provider.label} takes credentials of type {' or '.join(provider.auth)}, "
             f"and integrated account {account_id} has {stored.credentials.type}"
         )
-    return Account(account_id, tenant, provider, stored.credentials, stored.settings or {})
+    settings = settings_for(provider, stored.settings or {}, account_id)
+    return Account(account_id, tenant, provider, stored.credentials, settings)
+
+
+def settings_for(provider: Provider, stored: Mapping[str, Any], account_id: str) -> dict[str, Any]:
+    """An account's settings: what is stored, with the defaults of what is not.
+
+    Raises AccountUnusable naming each that is missing or not allowed.
+    """
+    defaults = {each.name: each.default for each in provider.settings if each.default is not None}
+    found = {**defaults, **{name: value for name, value in stored.items() if value is not None}}
+    more = _suffixes(os.environ.get("PROVIDER_HOST_SUFFIXES") or "{}").get(provider.name, ())
+    wrong = [
+        f"settings.{each.name} {'is not allowed' if each.name in found else 'is missing'} ({each.about})"
+        for each in provider.settings
+        if (not each.allows(found[each.name], more) if each.name in found else each.required)
+    ]
+    if wrong:
+        raise AccountUnusable(f"Integrated account {account_id} of {provider.label}: {'; '.join(wrong)}")
+    return found
 
 
 def _tenant_of(text: str | bytes) -> Any:
@@ -110,12 +133,17 @@ def _tenant_of(text: str | bytes) -> Any:
     return (stored.get("tenant") or None) if isinstance(stored, dict) else None
 
 
-def base_url(provider: Provider) -> str:
-    """The provider's base URL, at the origin that PROVIDER_BASE_URLS gives for it, if any."""
+def base_url(provider: Provider, settings: Mapping[str, Any]) -> str:
+    """An account's base URL, at the origin that PROVIDER_BASE_URLS gives for its provider, if any."""
+    return at_origin(provider, provider.base_url.format_map(settings))
+
+
+def at_origin(provider: Provider, url: str) -> str:
+    """An address of the provider's, at the origin that PROVIDER_BASE_URLS gives for it, if any."""
     origin = _origins(os.environ.get("PROVIDER_BASE_URLS") or "{}").get(provider.name)
     if origin is None:
-        return provider.base_url
-    target, own = urlsplit(origin), urlsplit(provider.base_url)
+        return url
+    target, own = urlsplit(origin), urlsplit(url)
     return urlunsplit((target.scheme, target.netloc, own.path, "", ""))
 
 
@@ -129,6 +157,18 @@ def _origins(text: str) -> dict[str, str]:
     if not usable:
         raise InternalError("PROVIDER_BASE_URLS must be a JSON object of provider name to origin")
     return dict(origins)
+
+
+@cache
+def _suffixes(text: str) -> dict[str, tuple[str, ...]]:
+    try:
+        found = {name: tuple(each) for name, each in json.loads(text).items()}
+        usable = all(re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)+", each) for all_ in found.values() for each in all_)
+    except (ValueError, AttributeError, TypeError):
+        usable = False
+    if not usable:
+        raise InternalError("PROVIDER_HOST_SUFFIXES must be a JSON object of provider name to a list of host suffixes")
+    return found
 
 
 def _is_origin(text: str) -> bool:

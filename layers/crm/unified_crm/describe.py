@@ -27,8 +27,13 @@ def supports(provider: Provider, resource: str, method: str) -> bool:
     return editor is not None
 
 
-def meta(provider: Provider, entity: str, resource: str, method: str) -> dict[str, Any]:
-    """What `method` on `resource` takes and answers at this provider, for its object type `entity`."""
+def meta(
+    provider: Provider, entity: str, resource: str, method: str, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What `method` on `resource` takes and answers at this provider, for its object type `entity`.
+
+    `settings` are the account's, which can stand for a field that is required otherwise.
+    """
     table = provider.pipelines.table(entity)
     return {
         "provider": provider.name,
@@ -36,7 +41,17 @@ def meta(provider: Provider, entity: str, resource: str, method: str) -> dict[st
         "method": method,
         "supported": supports(provider, resource, method),
         "entity": provider.entities.to_unified(entity),
-        "fields": _fields(provider, table, resource, method),
+        "fields": {
+            **_fields(provider, table, resource, method),
+            **(_needs(provider, settings or {}) if (resource, method) == ("pipelines", "create") else {}),
+        },
+    }
+
+
+def _needs(provider: Provider, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        f"remote_data.{each.path}": _said(required=not settings.get(each.setting), remote=each.path)
+        for each in provider.pipelines.needs
     }
 
 
@@ -45,6 +60,8 @@ def _fields(provider: Provider, table: Table, resource: str, method: str) -> dic
     writes = method in ("create", "update")
     if resource == "stages":
         fields = {name: _field(stage, name, method) for name in Stage.model_fields} if stage else {}
+        if stage and writes:
+            fields["status"] = _later(stage, fields["status"])
         fields["pipeline"] = _said(required=method == "create", read_only=method != "create")
         fields["position"] = {**_position(provider, table), **({} if writes else {"read_only": True})}
         return fields
@@ -59,6 +76,7 @@ def _fields(provider: Provider, table: Table, resource: str, method: str) -> dic
             nested[name] = _said(read_only=True)
         if method == "update":  # stages with an id are changed, those without are new
             nested["id"] = _said(remote=_path(stage["id"]))
+            nested["status"] = _later(stage, nested["status"])
             for name, claims in nested.items():
                 claims["required_for_new"] = claims.pop("required")
                 claims["required"] = False
@@ -71,11 +89,19 @@ def _field(table: Table, name: str, method: str) -> dict[str, Any]:
     if name not in table:
         return {"supported": False, "required": False, "read_only": True, "remote_field": None}
     row = table[name]
+    remote = _path(row) if row.remote is not None or row.derive is None else None
     read_only = row.read_only or method not in ("create", "update") or (row.fixed and method == "update")
-    said = _said(required=row.required and method == "create", read_only=read_only, remote=_path(row))
+    said = _said(required=row.required and method == "create", read_only=read_only, remote=remote)
     if name == "status":
         said["values"] = [status for status in get_args(Status) if status in (row.values or {})]
     return said
+
+
+def _later(stage: Table, claims: dict[str, Any]) -> dict[str, Any]:
+    """Of a status where its pipeline is there already: without those that it can only have been made with."""
+    if "values" not in claims:
+        return claims
+    return {**claims, "values": [each for each in claims["values"] if each not in stage["status"].with_pipeline]}
 
 
 def _said(*, required: bool = False, read_only: bool = False, remote: str | None = None) -> dict[str, Any]:
@@ -85,7 +111,7 @@ def _said(*, required: bool = False, read_only: bool = False, remote: str | None
 def _position(provider: Provider, table: Table) -> dict[str, Any]:
     editor = provider.pipelines.editor
     stage = table["stages"].each
-    writable = editor is not None and bool(editor.arrange or editor.order)
+    writable = editor is not None and editor.orders
     remote = _path(stage["position"]) if stage is not None and "position" in stage else None
     return _said(read_only=not writable, remote=remote)
 
@@ -105,12 +131,13 @@ def explain(table: Table, record: Any, request: Request | None) -> dict[str, Any
     found: dict[str, Any] = {"entity": derived} if "stages" in table else {"position": derived, "pipeline": derived}
     for row in table:
         if row.each is not None:
-            value = record.get(row.path[0]) if isinstance(record, Mapping) else None
-            items = row.each.sorted(value if isinstance(value, list) else [])
+            items = row.items(record)
             found[row.unified] = {"remote_field": _path(row), "request": call, "how": "converted"}
             found[f"{row.unified}[]"] = [explain(row.each, item, request) for item in items]
             continue
-        if row.remote_value(record) is None:
+        if row.derive is not None:
+            how = "defaulted" if row.remote is None else "converted"
+        elif row.remote_value(record) is None:
             how = "defaulted"
         elif row.read or row.values is not None:
             how = "converted"

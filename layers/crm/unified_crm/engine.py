@@ -33,6 +33,8 @@ MINIMUM_SECONDS = 1.0
 """A call that writes is not begun with less. Half of the time is kept back: for taking back what a failed call did,
 which costs about as much as doing it, or for looking whether one whose answer was lost did it."""
 _ATTEMPTS = 3
+_FULL_WINDOWS = 2.0
+"""Where calls are paced, what is taken back begins behind what was done, and takes some calls more."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ class Options:
 class Run:
     """One flow, driven to its end.
 
-    Afterwards `raw` is the provider's last reply, `last` the request that it answered, `adopted` tells that a create's
-    answer was lost and its pipeline found, and `plan` holds the requests of a dry run.
+    Afterwards `raw` is the provider's last reply, `last` the request that it answered, and `shows` whether that is one
+    which shows what stands there: the only one, or a read. `adopted` tells that a create's answer was lost and its
+    pipeline found, and `plan` holds the requests of a dry run.
     """
 
     def __init__(
@@ -77,7 +80,8 @@ class Run:
         self._transport = account.transport(observe)
         self._options = options
         self._whole = deadline
-        self._forward = deadline.keep(deadline.left() / 2) if writes else deadline
+        back = deadline.left() / 2 + (_FULL_WINDOWS if self._transport.pace else 0)
+        self._forward = deadline.keep(back) if writes else deadline
         self._writes = writes
         self._look = look
         self._erase = erase
@@ -85,13 +89,14 @@ class Run:
         self._steps = 0
         self.raw: Any = None
         self.last: Request | None = None
+        self.shows = False
         self.adopted = False
         self._adopted: Undo | None = None
         self.plan: list[dict[str, Any]] = []
 
     def drive(self, flow: Flow) -> Any:
         """The flow's result. Where it fails, what it did is taken back before the error goes on."""
-        if self._writes and self._whole.left() < MINIMUM_SECONDS:
+        if self._writes and (self._whole.left() < MINIMUM_SECONDS or self._forward.left() <= 0):
             raise ProviderTimeout(
                 f"There was too little time left to call {self._provider.label}.", may_have_acted=False
             )
@@ -122,25 +127,21 @@ class Run:
 
     def _step(self, request: Request) -> Reply:
         self._steps += 1
+        self.shows = False
         request = self._with_escapes(request)
         started = monotonic()
         try:
             reply = self._note(request) if self._options.dry_run else self._exchange(request, self._forward)
-            self._remember_undo(request, reply)
+            reply = self._remember_undo(request, reply)
         except ProviderError as error:
             reply = self._after_failure(request, error, started)
-        else:
-            if request.fallback is not None and not _shows(reply, request.fallback):
-                reply = _reply(request.fallback)
         self._add_revert(request)
         self.raw, self.last = reply.content(), request
+        self.shows = self._steps == 1 or (request.method == "GET" and request.main)
         return reply
 
     def _after_failure(self, request: Request, error: ProviderError, started: float) -> Reply:
         """What to go on with all the same. Raises `error` where there is nothing."""
-        if request.fallback is not None:
-            self.raw = request.fallback
-            return _reply(request.fallback)
         if not error.may_have_acted:
             raise error
         if request.gone is not None:
@@ -150,11 +151,11 @@ class Run:
                 raise error
             if self._look is None or not request.main:
                 raise lost_answer.unknown(error, "there is no way to look for it") from error
-            reply = _reply(self._look.find(self, request, error, started))
+            found = self._look.find(self, request, error, started)
             self.adopted = True
             self._forward = self._whole  # what is adopted is not taken back, so no time is kept for that
-            self._adopted = self._erase(reply.object()) if self._erase else None
-            return reply
+            self._adopted = self._erase(found) if self._erase else None
+            return _Record(found)
         self._add_revert(request)
         raise error
 
@@ -181,12 +182,13 @@ class Run:
 
     def _note(self, request: Request) -> Reply:
         """A dry run's step: a read is made, a write is noted and answered with what was to be written."""
-        described = {**self._transport.describe(request), "sent": request.method == "GET"}
-        self.plan.append(described)
-        if request.method == "GET" and "{id of step" not in unquote(request.path):
+        unknown = any("{id of step" in unquote(each) for each in (request.path, *dict(request.query).values()))
+        sent = request.method == "GET" and not unknown
+        self.plan.append({**self._transport.describe(request), "sent": sent})
+        if sent:
             return self._exchange(request, self._forward)
         body = request.json if isinstance(request.json, Mapping) else {}
-        return _reply({**body, "id": f"{{id of step {self._steps}}}"})
+        return _Record(body, id_=f"{{id of step {self._steps}}}" if request.method != "PUT" else "")
 
     def _with_escapes(self, request: Request) -> Request:
         """The caller's `remote_query` and `remote_data`, last, on the call that they belong to."""
@@ -195,25 +197,35 @@ class Run:
         names = {key for key, _ in self._options.remote_query}
         query = (*(pair for pair in request.query if pair[0] not in names), *self._options.remote_query)
         body = request.json
-        if self._options.remote_data and body is not None:
+        if self._options.remote_data and body is not None and request.takes_data:
             body = merge(body, self._options.remote_data)
         return replace(request, query=query, json=body)
 
-    def _remember_undo(self, request: Request, reply: Reply) -> None:
-        if request.creates is None or self._erase is None:
-            return
+    def _remember_undo(self, request: Request, reply: Reply) -> Reply:
+        """The reply, with what it created, which is to be deleted again if a later step fails."""
+        if request.creates is None:
+            return reply
         try:
-            undo = self._erase(request.creates(reply))
+            created = request.creates(reply)
+            undo = self._erase(created) if self._erase else None
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise ProviderBadReply(f"{self._provider.label} did not say what it created.") from error
-        if not undo.id:
-            raise ProviderBadReply(f"{self._provider.label} did not say what it created.")
-        self._undos.append(undo)
+        if undo is not None:
+            if not undo.id:
+                raise ProviderBadReply(f"{self._provider.label} did not say what it created.")
+            self._undos.append(undo)
+        return Reply(reply.status, reply.headers, reply.body, created)
 
     def _exchange(self, request: Request, deadline: Deadline) -> Reply:
         reply = self._transport.send(request, deadline)
-        if reply.status >= 400:
+        if remote_errors.failed(self._provider, reply):
             raise remote_errors.explain(self._provider, reply, request.method)
+        # A page in the place of an answer is not the provider's: it may not have been asked at all.
+        if request.method == "DELETE":
+            if reply.body:
+                _ = reply.json
+        elif request.method != "GET" and reply.status not in (204, 205):
+            reply.object()
         return reply
 
     def ask(self, flow: Flow) -> tuple[Any, Mapping[str, str]]:
@@ -240,6 +252,8 @@ class Run:
             return
         done: list[dict[str, Any]] = []
         left: list[dict[str, Any]] = []
+        if isinstance(failure, RemoteError) and failure.code == "rate_limited":
+            self._wait_if_short(float(failure.headers["retry-after"]))
         # After a timeout the provider may be at it still: it is looked after once more a little later.
         late = isinstance(failure, ProviderTimeout) and any(undo.restores for undo in self._undos)
         for undo in reversed(self._undos):
@@ -270,6 +284,11 @@ class Run:
         )
         failure.details["rolled_back"] = done
 
+    def _wait_if_short(self, seconds: float) -> None:
+        """A provider that wants fewer calls gets none at once, unless that would leave no time to take things back."""
+        if seconds <= self._whole.left() / 2:
+            self.wait(seconds)
+
     def _still_there(self, undo: Undo) -> list[dict[str, Any]]:
         """The parts of what could not be deleted, if the provider shows them."""
         try:
@@ -280,20 +299,24 @@ class Run:
     def _undone(self, undo: Undo, which: dict[str, Any]) -> bool:
         """Whether `undo` succeeded, after some attempts: a late effect of the failed step can stand in its way."""
 
-        def step(request: Request) -> Reply:
+        def step(request: Request, *, repeated: bool = False) -> Reply:
             try:
                 return self._exchange(request, self._whole)
             except RemoteError as error:
                 if request.method == "DELETE" and error.code == "not_found":
                     return Reply(204, {}, b"")
                 raise
+            except ProviderBadReply:
+                if request.method != "DELETE" or repeated:
+                    raise
+                return step(request, repeated=True)  # where it happened, this says that there is nothing
 
         for attempt in range(_ATTEMPTS):
             try:
                 notes = self._advance(undo.flow(), step)
             except ProviderError as error:
-                pause = error.headers.get("retry-after") or 0.3 * 2**attempt
-                if attempt + 1 == _ATTEMPTS or not self.wait(float(pause)):
+                pause = float(error.headers.get("retry-after") or 0.3 * 2**attempt)
+                if attempt + 1 == _ATTEMPTS or not self.wait(max(pause, self._provider.pipelines.lag)):
                     return False
             else:
                 if notes:
@@ -302,13 +325,21 @@ class Run:
         return False
 
 
-def _reply(record: Any) -> Reply:
-    return Reply(200, {}, json.dumps(record).encode())
+class _Record(Reply):
+    """What stands for a reply where none came: the record itself, wherever in a reply a flow looks for it.
 
+    It is of what a dry run would have written, with `id_` for the id that the provider would have given, or of what was
+    found after an answer was lost.
+    """
 
-def _shows(reply: Reply, record: Mapping[str, Any]) -> bool:
-    """Whether a read answered with the thing that was asked for."""
-    try:
-        return reply.object().get("id") == record.get("id")
-    except ProviderBadReply:
-        return False
+    def __init__(self, record: Mapping[str, Any], id_: str | None = None) -> None:
+        super().__init__(200, {}, json.dumps(record).encode(), created=dict(record), noted=id_ is not None)
+        object.__setattr__(self, "_id", {"id": id_} if id_ else {})
+
+    def _at(self, path: tuple[str, ...], kind: type) -> Any:
+        found: Any = self.json
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        if kind is list:
+            return found if isinstance(found, list) else [self._at((), dict)]
+        return {**(found if isinstance(found, dict) else self.created), **vars(self)["_id"]}

@@ -10,6 +10,7 @@
     ├── PayloadTooLarge            413 payload_too_large: the body is over 1 MiB
     ├── UnsupportedMediaType       415 unsupported_media_type: the body is not JSON by its content type
     ├── AccountUnusable            503 account_unusable: the account's secret is malformed or names an unknown provider
+    ├── InUse                      409 in_use: a deletion would have taken deals along; nothing was deleted
     ├── CredentialsUnavailable     503 credentials_unavailable: Secrets Manager did not answer; a re-send can help
     ├── ProviderError              what went wrong on the way to the provider, or there
     │   ├── RemoteError            the provider answered with an error: its status, or 502 for its 5xx; `code` is one
@@ -122,6 +123,13 @@ class AccountUnusable(UnifiedError):
 
     code = "account_unusable"
     status = 503
+
+
+class InUse(UnifiedError):
+    """Deals are on what was to be deleted, at a provider that would delete them too, or move them, without a word."""
+
+    code = "in_use"
+    status = 409
 
 
 class CredentialsUnavailable(UnifiedError):

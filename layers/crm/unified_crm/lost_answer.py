@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from unified_crm.errors import OutcomeUnknown, ProviderError, RemoteError
 from unified_crm.mapping import Table
-from unified_crm.provider import Call, Flow, Record, Request
+from unified_crm.provider import Call, Flow, Pipelines, Record, Request
 
 _CLOCK_SLACK = timedelta(seconds=2)
 """`Date` counts whole seconds."""
@@ -33,41 +33,58 @@ class Asker(Protocol):
 class Search:
     """Looks through what there is, by the provider's list flow, for what the lost create made.
 
-    Ours is a pipeline of the name that was sent, that came into being since, and has no stage that was not asked for.
-    Found once, it is adopted. No pipeline of that name, or only older ones: it did not happen. Anything else: nobody
-    can tell.
+    Ours is a pipeline of the name that was sent, that came into being since, and has no stage that was not asked for
+    but those that the provider is known to add. Found once, it is adopted. No pipeline of that name, or only older
+    ones: it did not happen. Anything else: nobody can tell.
     """
 
-    list: Callable[[Call], Flow]
+    pipelines: Pipelines
     call: Call
     table: Table
 
     def find(self, run: Asker, request: Request, error: ProviderError, started: float) -> Record:
         """The record that the lost create made. Raises `error` where it made none, else OutcomeUnknown."""
-        sent = self.table.to_unified(request.json)
+        listing = self.pipelines.list
+        if listing is None:
+            raise unknown(error, "there is no way to look for it") from error
+        sent = self.table.to_unified(self.table.opened(request.json))
+        stages = {_plain(stage.get("name")) for stage in sent.get("stages") or []}
+        known = {*stages, *map(_plain, self.pipelines.ready_made)}
         # Where the provider did answer, it is done with the request; where it did not, it may be at it still.
-        for pause in (0.0,) if isinstance(error, RemoteError) else (0.0, 1.0):
-            if pause and not (run.wait(pause) or run.wait(pause / 10)):
+        late = self.pipelines.lag or (0.0 if isinstance(error, RemoteError) else 1.0)
+        for pause in (0.0, late) if late else (0.0,):
+            enough = not pause or run.wait(pause) or (not self.pipelines.lag and run.wait(pause / 10))
+            if not enough:
                 raise unknown(error, "there was no time to look again, and it may be at work still") from error
             try:
-                records, headers = run.ask(self.list(self.call))
+                records, headers = run.ask(listing(self.call))
             except ProviderError as other:
                 raise unknown(error, f"looking for it failed: {other.message}") from error
             since = _provider_time(headers) - timedelta(seconds=monotonic() - started) - _CLOCK_SLACK
-            named = [each for each in map(self.table.to_unified, records) if _same_name(each, sent)]
+            unified = map(self.table.to_unified, records)
+            named = [each for each in unified if _plain(each.get("name")) == _plain(sent.get("name"))]
             ages = [_age(each, since) for each in named]
-            ours = [each for each, age in zip(named, ages, strict=True) if age == "new" and _fits(each, sent)]
+            ours = [
+                each for each, age in zip(named, ages, strict=True) if age == "new" and self._fits(each, known, stages)
+            ]
             if len(ours) == 1 and ages.count("old") == len(ages) - 1:
                 adopted: Record = next(each for each in records if self.table.to_unified(each)["id"] == ours[0]["id"])
                 return adopted
-            if ages.count("old") < len(ages):
+            if ages.count("old") < len(ages) and not (
+                self.pipelines.lag and not pause
+            ):  # it may show more a little later
                 raise unknown(error, "a pipeline of this name is there and cannot be told from one made by others")
         raise error
 
+    def _fits(self, found: Mapping[str, Any], known: set[str], sent: set[str]) -> bool:
+        """Whether its stages are those that were sent, or some of them where the rest is made afterwards."""
+        shown = {_plain(stage.get("name")) for stage in found.get("stages") or []}
+        return shown <= known and (self.pipelines.settles or not self.pipelines.lag or len(shown) >= len(sent))
 
-def _same_name(found: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+
+def _plain(name: Any) -> str:
     """Without regard to case and white space around it, with which a provider may have stored it."""
-    return str(found.get("name")).strip().casefold() == str(sent.get("name")).strip().casefold()
+    return str(name).strip().casefold()
 
 
 def _age(found: Mapping[str, Any], since: datetime) -> str:
@@ -77,12 +94,6 @@ def _age(found: Mapping[str, Any], since: datetime) -> str:
         return "unclear"
     time = datetime.fromisoformat(created)
     return "new" if time >= since else "old" if time < since - _CLOCK_DOUBT else "unclear"
-
-
-def _fits(found: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
-    """Whether its stages are those that were sent, or some of them: the flow completes them."""
-    wanted = [stage["name"] for stage in sent.get("stages") or []]
-    return all(stage["name"] in wanted for stage in found.get("stages") or [])
 
 
 def unknown(error: ProviderError, why: str) -> OutcomeUnknown:

@@ -12,7 +12,8 @@ is strict: what cannot be said is refused before any call is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +34,11 @@ class Field:
     enumeration, {unified: provider's}. `read` and `write` convert one value; `read` wins over `values`; what
     it cannot read is null. `absent` is what it means, in both directions, that nothing is said. `each` is the
     table of a list's items.
+
+    `derive` reads the value from the whole record, where no single field of it is the value: an id that is made of two,
+    a status that the provider does not keep. `with_pipeline` are values that a stage can have only when it is made
+    along with its pipeline. A time that is not `filterable` is shown, and too unsure to choose by. A list that is
+    `apart` is no part of the record's own body: each of its items is written by a call of its own.
     """
 
     unified: str
@@ -45,6 +51,10 @@ class Field:
     write: Callable[[Any], Any] | None = None
     absent: Any = None
     each: Table | None = None
+    derive: Callable[[Any], Any] | None = None
+    with_pipeline: tuple[Any, ...] = ()
+    filterable: bool = True
+    apart: bool = False
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -55,18 +65,33 @@ class Field:
         """What a provider's record holds for this field, None where there is nothing."""
         return _get(record, self.path)
 
+    def into(self, record: Values, value: Any) -> dict[str, Any]:
+        """A provider's record with `value` in the place of this field. Changes nothing that was given."""
+        changed = dict(record)
+        inner = changed
+        for key in self.path[:-1]:
+            inside = inner.get(key)
+            inner[key] = dict(inside) if isinstance(inside, Mapping) else {}
+            inner = inner[key]
+        inner[self.path[-1]] = value
+        return changed
+
+    def items(self, record: Any) -> list[dict[str, Any]]:
+        """The provider's records in the list that this field is, in their true order."""
+        value = self.remote_value(record)
+        return self.each.sorted(value) if self.each and isinstance(value, list) else []
+
     def to_unified(self, record: Values) -> Any:
         """The unified value in a provider's record, None where there is none."""
+        if self.derive:
+            return _read(self.derive, record)
         value = self.remote_value(record)
         if self.each:
             return self.each.list_to_unified(value if isinstance(value, list) else [])
         if value is None:
             return self.absent
         if self.read:
-            try:
-                return self.read(value)
-            except (ArithmeticError, LookupError, TypeError, ValueError):
-                return None
+            return _read(self.read, value)
         if self.values is not None:
             return next((unified for unified, remote in self.values.items() if remote == value), None)
         return value
@@ -80,12 +105,29 @@ class Field:
         return self.write(value) if self.write else value
 
 
-class Table:
-    """The fields of one resource at one provider. `order` is the key by which a list of its records is sorted."""
+Judge = Callable[[list[dict[str, Any]]], Iterable[tuple[int, str, str]]]
+"""Looks at a list that is to be created as a whole: (index, field, problem) for each value that cannot stand there."""
 
-    def __init__(self, *fields: Field, order: Callable[[Values], Any] | None = None) -> None:
+
+class Table:
+    """The fields of one resource at one provider.
+
+    `order` is the key by which a list of its records is sorted, `judge` finds what is wrong with a list and with none
+    of its items. `envelope` is the key under which the provider's bodies hold the record; a caller's `remote_data` is
+    laid over the whole body, envelope and all.
+    """
+
+    def __init__(
+        self,
+        *fields: Field,
+        order: Callable[[Any], Any] | None = None,
+        judge: Judge | None = None,
+        envelope: str | None = None,
+    ) -> None:
         self.fields = fields
         self.order = order
+        self.judge = judge
+        self.envelope = envelope
         self._by_name = {each.unified: each for each in fields}
 
     def __iter__(self) -> Iterator[Field]:
@@ -96,6 +138,10 @@ class Table:
 
     def __getitem__(self, unified: str) -> Field:
         return self._by_name[unified]
+
+    def opened(self, body: Any) -> Any:
+        """The record in a provider's body, and in the `remote_data` that is laid over one."""
+        return _get(body, (self.envelope,)) if self.envelope else body
 
     def to_unified(self, record: Values) -> dict[str, Any]:
         """A provider's record as a unified one; the fields that this provider does not have are left out."""
@@ -120,7 +166,7 @@ class Table:
             value = values.get(each.unified)
             if value is None and create:
                 value = each.absent
-            if value is None or each.read_only:
+            if value is None or each.read_only or each.apart:
                 continue
             remote = each.to_remote(value)
             if remote is not None:
@@ -129,7 +175,8 @@ class Table:
 
     def item_to_remote(self, values: Values, *, create: bool = True) -> dict[str, Any]:
         """As `to_remote`, with the values' own `remote_data` merged in last."""
-        merged: dict[str, Any] = merge(self.to_remote(values, create=create), values.get("remote_data") or {})
+        extra = self.opened(values.get("remote_data")) or {}
+        merged: dict[str, Any] = merge(self.to_remote(values, create=create), extra)
         return merged
 
     def list_to_remote(self, items: list[Values]) -> list[dict[str, Any]]:
@@ -137,17 +184,18 @@ class Table:
         return [self.item_to_remote({**each, "position": index}) for index, each in enumerate(items)]
 
     def check(
-        self, values: Values, label: str, *, skip: bool = False, create: bool = True
+        self, values: Values, label: str, *, skip: bool = False, create: bool = True, whole: bool = False
     ) -> tuple[dict[str, Any], Warnings]:
         """What of `values` the provider called `label` can be told, and a warning for each field that was left out.
 
         Raises Unsupported for the first field that the provider cannot express (unless `skip`), and InvalidRequest
         naming every field that the provider requires and neither `values` nor its `remote_data` has. What is
-        changed and not created requires nothing; a list's items without an id are created.
+        changed and not created requires nothing; a list's items without an id are created. `whole`: it is created
+        along with its list.
         """
         warnings: Warnings = []
         missing: list[str] = []
-        kept = self._check(values, "", label, skip, warnings, missing, create)
+        kept = self._check(values, "", label, skip, warnings, missing, create, whole)
         if missing:
             verb = "is" if len(missing) == 1 else "are"
             raise InvalidRequest(
@@ -162,19 +210,29 @@ class Table:
         return kept, warnings
 
     def _check(
-        self, values: Values, prefix: str, label: str, skip: bool, warnings: Warnings, missing: list[str], create: bool
+        self,
+        values: Values,
+        prefix: str,
+        label: str,
+        skip: bool,
+        warnings: Warnings,
+        missing: list[str],
+        create: bool,
+        whole: bool,
     ) -> dict[str, Any]:
         kept: dict[str, Any] = {}
+        if prefix and self.envelope and (stray := (values.get("remote_data") or {}).keys() - {self.envelope}):
+            raise InvalidRequest(f"{prefix}remote_data: {label} takes nothing but {self.envelope}, not {min(stray)!r}")
         for name, value in values.items():
             if value is None or name == "remote_data" or (name == "id" and not create):
                 kept[name] = value
                 continue
             row = self._by_name.get(name)
-            problem = _problem(row, value, label)
+            problem = _problem(row, value, label, alone=create and not whole)
             if problem is None:
                 kept[name] = value
                 if row and row.each:
-                    kept[name] = [
+                    items = [
                         row.each._check(
                             item,
                             f"{prefix}{name}[{index}].",
@@ -183,14 +241,16 @@ class Table:
                             warnings,
                             missing,
                             create or item.get("id") is None,
+                            whole,
                         )
                         for index, item in enumerate(value)
                     ]
+                    kept[name] = row.each._judged(items, prefix + name, skip, warnings) if whole else items
             elif skip:
                 warnings.append({"field": prefix + name, "message": f"{problem}; it was left out"})
             else:
                 raise Unsupported(f"{prefix}{name}: {problem}")
-        extra = values.get("remote_data") or {}
+        extra = self.opened(values.get("remote_data")) or {}
         missing += create * [
             prefix + row.unified
             for row in self.fields
@@ -198,15 +258,33 @@ class Table:
         ]
         return kept
 
+    def _judged(self, items: list[dict[str, Any]], name: str, skip: bool, warnings: Warnings) -> list[dict[str, Any]]:
+        for index, field, problem in list(self.judge(items)) if self.judge else []:
+            where = f"{name}[{index}].{field}"
+            if not skip:
+                raise Unsupported(f"{where}: {problem}")
+            warnings.append({"field": where, "message": f"{problem}; it was left out"})
+            items[index] = {key: value for key, value in items[index].items() if key != field}
+        return items
 
-def _problem(row: Field | None, value: Any, label: str) -> str | None:
+
+def _problem(row: Field | None, value: Any, label: str, *, alone: bool) -> str | None:
     if row is None:
         return f"{label} has no such field"
     if row.read_only:
         return f"{label} does not let it be written"
     if row.values is not None and value not in row.values:
         return f"{label} cannot express {value!r}, only {', '.join(map(repr, row.values))}"
+    if alone and value in row.with_pipeline:
+        return f"{label} makes a stage {value!r} only along with its pipeline"
     return None
+
+
+def _read(convert: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return convert(value)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return None
 
 
 def merge(base: Any, extra: Any) -> Any:
@@ -232,6 +310,18 @@ def timestamp(value: Any) -> str | None:
         return None
     precision = "seconds" if not time.microsecond else "microseconds" if time.microsecond % 1000 else "milliseconds"
     return time.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, also where a provider writes it as a text; None where there is none."""
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,18}", value):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def value_at(record: Any, path: str) -> Any:
+    """What stands at a dotted path, None where nothing does."""
+    return _get(record, tuple(path.split(".")))
 
 
 def _get(record: Any, path: tuple[str, ...]) -> Any:

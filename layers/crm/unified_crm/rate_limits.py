@@ -15,29 +15,48 @@ from time import time
 from unified_crm.provider import RateLimit, Reply
 
 MAX_SECONDS = 24 * 60 * 60
+_HOUR = 60 * 60
 _EPOCH = 1_000_000_000
 
 
 def retry_after(reply: Reply, declared: RateLimit) -> int:
     """Whole seconds to wait after a 429, at least 1: what the provider says, else what its file says of this reply."""
-    wait = _retry_after_header(reply.headers) or _wait(reply, declared) or _read(reply, declared)["reset"] or 1
+    wait = (
+        _day(reply.headers, declared)
+        or _retry_after_header(reply.headers)
+        or _wait(reply, declared)
+        or _read(reply, declared)["reset"]
+        or declared.window
+    )
     return min(MAX_SECONDS, max(1, wait))
+
+
+def _day(headers: Mapping[str, str], declared: RateLimit) -> int | None:
+    """Where the day's measure is spent: until it begins anew, whatever a shorter one says."""
+    if _number(headers.get(declared.daily_header or "")) != 0:
+        return None
+    reset = _number(headers.get(declared.daily_reset_ms_header or ""))
+    return ceil(reset / 1000) if reset else _HOUR
 
 
 def _wait(reply: Reply, declared: RateLimit) -> int | None:
     text = reply.body.decode("utf-8", "replace")
-    return next((seconds for mark, seconds in declared.waits.items() if mark in text), None)
+    marked = next((seconds for mark, seconds in declared.waits.items() if mark in text), None)
+    body = reply.content() if declared.wait_key else None
+    said = body.get(declared.wait_key) if isinstance(body, Mapping) else None
+    return ceil(number) if (number := _number(str(said))) is not None else marked
 
 
 def headers(reply: Reply, declared: RateLimit) -> dict[str, str]:
     """`retry-after` and `ratelimit-*` for a caller whose call met a 429."""
     seen = _read(reply, declared)
     wait = retry_after(reply, declared)
+    told = _day(reply.headers, declared) or _wait(reply, declared)
     return {
         "retry-after": str(wait),
         "ratelimit-limit": str(declared.limit if seen["limit"] is None else seen["limit"]),
         "ratelimit-remaining": str(seen["remaining"] or 0),
-        "ratelimit-reset": str(wait if declared.waits and _wait(reply, declared) else seen["reset"] or wait),
+        "ratelimit-reset": str(wait if told else seen["reset"] or wait),
     }
 
 

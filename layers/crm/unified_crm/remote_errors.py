@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from unified_crm import rate_limits
@@ -29,8 +30,14 @@ _MEANING = {
 
 
 def explain(provider: Provider, reply: Reply, method: str | None = None) -> RemoteError:
-    """The error that `reply`, whose status is 4xx or 5xx, to a request of `method` is to a caller."""
+    """The error that `reply` to a request of `method` is to a caller.
+
+    Where a provider says with a status of 2xx that it refused, the status is the one that its body names, else 400.
+    """
     body = _bounded(reply.content())
+    if reply.status < 400:
+        named = body.get("errorCode", body.get("code", body.get("status"))) if isinstance(body, Mapping) else None
+        reply = replace(reply, status=named if isinstance(named, int) and 400 <= named < 600 else 400)
     code = _code(provider, reply, method)
     message = (
         _message(body)
@@ -56,6 +63,19 @@ def explain(provider: Provider, reply: Reply, method: str | None = None) -> Remo
             "value": {"missing_scopes": _listed(body, provider.scope_keys)},
         }
     return RemoteError(message, code=code, remote_status=reply.status, body=body, insight=insight, headers=headers)
+
+
+def failed(provider: Provider, reply: Reply) -> bool:
+    """Whether a reply is an error: by its status, and by what its body says where the provider has a key for that.
+
+    A body that says that all is well is believed with a status of 4xx too, since a provider was seen to answer a
+    deletion that succeeded with 410; with 5xx it is not.
+    """
+    if provider.success_key is None or reply.status >= 500:
+        return reply.status >= 400
+    body = reply.content()
+    said = body.get(provider.success_key) if isinstance(body, Mapping) else None
+    return not said if isinstance(said, bool) else reply.status >= 400
 
 
 def _code(provider: Provider, reply: Reply, method: str | None) -> str:
@@ -110,10 +130,25 @@ def message_of(body: Any, depth: int = 0) -> str | None:
         return next((found for each in body if (found := message_of(each, depth + 1))), None)
     if not isinstance(body, Mapping):
         return None
-    for key in ("message", "error", "error_description", "title", "detail"):
+    if violations := _violations(body):
+        return violations
+    for key in ("message", "error", "error_description", "detail", "title"):
         if (value := body.get(key)) and (found := message_of(value, depth + 1)):
             return found
     fields = body.get("field-errors")
     if isinstance(fields, Mapping) and fields:
         return "; ".join(f"{name}: {message_of(value, depth + 1) or value}" for name, value in fields.items())
     return message_of(body.get("errors"), depth + 1)
+
+
+def _violations(body: Mapping[str, Any]) -> str | None:
+    """What a problem document says of single fields, which its title and detail leave open (RFC 9457, extensions)."""
+    items = body.get("validation-errors")
+    found = [
+        f"{error.get('path')}: {error.get('detail')}"
+        for item in (items if isinstance(items, list) else [])
+        if isinstance(item, Mapping) and isinstance(item.get("errors"), list)
+        for error in item["errors"]
+        if isinstance(error, Mapping) and error.get("path")
+    ]
+    return "; ".join(found) or None

@@ -13,6 +13,7 @@ import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -26,6 +27,7 @@ from urllib3.util import Timeout
 
 from unified_crm.deadline import Deadline
 from unified_crm.errors import ProviderBadReply, ProviderError, ProviderTimeout, ProviderUnreachable
+from unified_crm.pace import Pace
 from unified_crm.provider import Reply, Request
 
 CONNECT_SECONDS = 3.0
@@ -53,20 +55,25 @@ Observe = Callable[[Exchange], None]
 class Transport:
     """Sends the requests of one account to its provider's origin.
 
-    `headers` carry its credentials; `secrets` are the texts that must never come back out of a reply.
+    `credentials` are the headers that carry them, `headers` what goes along beside; `secrets` are the texts that must
+    never come back out of a reply. `pace` is how fast calls may follow each other.
     """
 
     def __init__(
         self,
         base_url: str,
-        headers: Mapping[str, str],
+        credentials: Mapping[str, str],
         secrets: Iterable[str],
         label: str,
         observe: Observe = lambda _: None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self._base_url = base_url
-        self._credential_headers = tuple(headers)
-        self._headers = {"accept": "application/json", "user-agent": "unified-crm", **headers}
+        self._credential_headers = tuple(credentials)
+        self._headers = {"accept": "application/json", "user-agent": "unified-crm", **(headers or {}), **credentials}
+        self.pace = pace
         self._redactions = _redactions(secrets)
         self._label = label
         self._observe = observe
@@ -90,14 +97,22 @@ class Transport:
         shown = {**self._headers, **dict.fromkeys(self._credential_headers, "[redacted]")}
         if request.json is not None:
             shown["content-type"] = "application/json"
-        url = re.sub("%7B(id%20of%20step%20[0-9]+)%7D", lambda found: "{" + unquote(found[1]) + "}", self._url(request))
-        return {"method": request.method, "url": url, "headers": shown, "body": request.json}
+        url = re.sub(
+            "%7B(id%20of%20step%20[0-9]+(?:%2C%20stage%20[0-9]+)?)%7D",
+            lambda found: "{" + unquote(found[1]) + "}",
+            self._url(request),
+        )
+        return {"method": request.method, "url": url, "headers": shown, "body": _body(request)}
 
     def _url(self, request: Request) -> str:
         query = urlencode(request.query, quote_via=quote)
         return self._base_url + request.path + (f"?{query}" if query else "")
 
     def _send(self, request: Request, deadline: Deadline) -> Reply:
+        with self.pace.turn(deadline, self._label) if self.pace else nullcontext():
+            return self._send_now(request, deadline)
+
+    def _send_now(self, request: Request, deadline: Deadline) -> Reply:
         left = deadline.left()
         if left <= 0:
             raise ProviderTimeout(f"There was no time left to call {self._label}.", may_have_acted=False)
@@ -105,7 +120,7 @@ class Transport:
         headers, body = self._headers, None
         if request.json is not None:
             headers = {**headers, "content-type": "application/json"}
-            body = json.dumps(request.json, separators=(",", ":"), allow_nan=False).encode()
+            body = json.dumps(_body(request), separators=(",", ":"), allow_nan=False).encode()
         try:
             response = _POOL.urlopen(
                 request.method,
@@ -173,6 +188,10 @@ class Transport:
         if isinstance(error, exceptions.ReadTimeoutError):
             return ProviderTimeout(f"{self._label} did not answer in time.")
         return ProviderBadReply(f"{self._label} closed the connection before its answer was complete.")
+
+
+def _body(request: Request) -> Any:
+    return [request.json] if request.as_list and request.json is not None else request.json
 
 
 def _redactions(secrets: Iterable[str]) -> tuple[bytes, ...]:

@@ -10,17 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unified_crm import describe
-from unified_crm.accounts import Account
+from unified_crm import describe, reads, recent
+from unified_crm.accounts import Account, base_url
 from unified_crm.deadline import Deadline
 from unified_crm.edit import Edit
 from unified_crm.engine import Options, Run
 from unified_crm.errors import InvalidRequest, NotFound, RemoteError, Unsupported
 from unified_crm.lists import ListOptions, page
 from unified_crm.lost_answer import Search
-from unified_crm.mapping import Table, Warnings
+from unified_crm.mapping import Table, Warnings, value_at
 from unified_crm.models import Pipeline, Stage
 from unified_crm.provider import Call, Flow, Provider, Record, Undo
+from unified_crm.settle import Settle, uninvited
 from unified_crm.transport import Observe
 
 
@@ -101,13 +102,55 @@ class Verbs:
         if create is None:
             raise Unsupported(f"{self._label} does not let pipelines be created")
         kept, warnings = self._check(self._table, values)
+        self._refuse_needs()
         call = self._call("pipelines", kept)
-        listing = self._provider.pipelines.list
+        pipelines = self._provider.pipelines
+
+        def flow() -> Flow:
+            record = yield from create(call)
+            if not pipelines.settles:
+                return record
+            return (yield from Settle(self._provider, call, self._born(record), []).settle())
+
         run = self._new_run(
-            writes=True, look=listing and Search(listing, call, self._table), erase=lambda made: self._erase(call, made)
+            writes=True, look=Search(pipelines, call, self._table), erase=lambda made: self._erase(call, made)
         )
-        record = run.drive(create(call))
-        return self._result(run, record, warnings, "adopted" if run.adopted else "created")
+        result = self._result(run, run.drive(flow()), warnings, "adopted" if run.adopted else "created")
+        self._remembered(result.record)
+        for name in uninvited(kept.get("stages") or [], result.unified.get("stages") or []):
+            said = f"{self._label} has the stage {name!r} in a new pipeline by itself"
+            result.warnings.append({"field": "stages", "message": said})
+        return result
+
+    def _born(self, record: Record) -> Record:
+        """In a dry run, with the stages that the provider is known to add, which nobody made."""
+        stages, names = self._table["stages"], self._provider.pipelines.ready_made
+        if not self._options.dry_run or not names or stages.items(record) or stages.each is None:
+            return record
+        path = stages.each["name"].path[0]
+        ids = stages.each["id"].path[0]
+        born = [{ids: f"{{id of step 1, stage {index}}}", path: name} for index, name in enumerate(names, start=1)]
+        return stages.into(record, born)
+
+    def _refuse_needs(self) -> None:
+        """Refuse to create without what the provider wants and neither the caller nor the account's settings have."""
+        missing = [
+            each
+            for each in self._provider.pipelines.needs
+            if not self._account.settings.get(each.setting) and not value_at(self._options.remote_data, each.path)
+        ]
+        if missing:
+            names = [f"remote_data.{each.path}" for each in missing]
+            settings = ", ".join(f"settings.{each.setting}" for each in missing)
+            raise InvalidRequest(
+                f"{', '.join(names)} is required by {self._label}: here, or as the account's {settings}",
+                insight={
+                    "missing_required_body_fields": {
+                        "description": f"{self._label} cannot create it without these fields.",
+                        "value": names,
+                    }
+                },
+            )
 
     def update_pipeline(self, id_: str, values: Mapping[str, Any], *, prune: bool = False) -> Result:
         """Change a pipeline: its own fields, and the stages that are given; `prune` deletes those that are not."""
@@ -115,12 +158,12 @@ class Verbs:
         stages = kept.pop("stages", None)
 
         def flow() -> Flow:
-            pipeline = yield from self._get("pipelines", id_)
+            pipeline = yield from self._get_to_write("pipelines", id_)
             edit = self._edit("pipelines", kept, pipeline, warnings)
             return (yield from edit.update(kept, stages, prune=prune))
 
         run = self._new_run(writes=True)
-        return self._result(run, run.drive(flow()), warnings)
+        return self._result(run, self._remembered(run.drive(flow())), warnings)
 
     def delete_pipeline(self, id_: str) -> Result:
         """Delete a pipeline with its stages."""
@@ -176,13 +219,14 @@ class Verbs:
         more: Warnings = []
 
         def flow() -> Flow:
-            pipeline = yield from self._get("stages", pipeline_id)
+            pipeline = yield from self._get_to_write("stages", pipeline_id)
             edit = self._edit("stages", kept, pipeline, more)
             record = yield from edit.insert_stage(self._with_remote_data(kept), position)
             return record, edit.made
 
         run = self._new_run(writes=True)
         pipeline, made = run.drive(flow())
+        self._remembered(pipeline)
         return self._stage_result(run, self._find(pipeline, made[0]), [*warnings, *more], "created")
 
     def update_stage(self, id_: str, values: Mapping[str, Any], pipeline_id: str | None) -> Result:
@@ -194,29 +238,29 @@ class Verbs:
         kept, warnings = self._check_change(self._stage_table, _own(values))
 
         def flow() -> Flow:
-            pipeline = yield from self._owner(id_, pipeline_id)
+            pipeline = yield from self._owner(id_, pipeline_id, to_write=True)
             if named and self._table["id"].to_unified(pipeline) != named:
                 raise Unsupported(f"pipeline.id: {self._label} does not let a stage be moved to another pipeline")
             edit = self._edit("stages", kept, pipeline, warnings)
             return (yield from edit.update_stage(id_, self._with_remote_data(kept), position))
 
         run = self._new_run(writes=True)
-        return self._stage_result(run, self._find(run.drive(flow()), id_), warnings)
+        return self._stage_result(run, self._find(self._remembered(run.drive(flow())), id_), warnings)
 
     def delete_stage(self, id_: str, pipeline_id: str | None) -> Result:
         """Delete a stage."""
 
         def flow() -> Flow:
-            pipeline = yield from self._owner(id_, pipeline_id)
+            pipeline = yield from self._owner(id_, pipeline_id, to_write=True)
             return (yield from self._edit("stages", {}, pipeline, []).delete_stage(id_))
 
         run = self._new_run(writes=True)
-        run.drive(flow())
+        self._remembered(run.drive(flow()))
         return Result({"id": id_}, None, None, self._warnings, plan=self._plan(run))
 
     def meta(self, resource: str, method: str) -> dict[str, Any]:
         """What a method takes and answers here."""
-        return describe.meta(self._provider, self._entity, resource, method)
+        return describe.meta(self._provider, self._entity, resource, method, self._account.settings)
 
     # How
 
@@ -241,6 +285,8 @@ class Verbs:
         for each in options.filters:
             if each.field not in table:
                 raise Unsupported(f"{each.field}[{each.operator}]: {self._label} keeps no such time")
+            if not table[each.field].filterable:
+                raise Unsupported(f"{each.field}[{each.operator}]: {self._label}'s own times are not exact enough")
 
     def _listed(
         self, run: Run, table: Table, items: list[tuple[dict[str, Any], Any]], options: ListOptions, of: str
@@ -258,10 +304,10 @@ class Verbs:
         def flow() -> Flow:
             editor = self._provider.pipelines.editor
             standing = record
-            if editor is not None and editor.stages_first:
+            if editor is not None and (editor.stages_first or editor.stages_outlive):
                 try:
                     standing = yield from self._get("pipelines", id_)
-                except RemoteError as error:
+                except (RemoteError, NotFound) as error:
                     if error.code != "not_found":  # reads can lag: the deletion itself tells whether it is there
                         raise
             edit = Edit(self._provider, call, standing, [])
@@ -282,18 +328,37 @@ class Verbs:
         return listing(self._call(resource, {}))
 
     def _get(self, resource: str, id_: str) -> Flow:
-        get = self._provider.pipelines.get
-        if get is None:
-            raise Unsupported(f"{self._label} does not let a pipeline be read")
-        return get(self._call(resource, {}), id_)
+        return reads.pipeline(self._provider, self._call(resource, {}), id_)
 
-    def _owner(self, stage_id: str, pipeline_id: str | None) -> Flow:
-        """The pipeline that holds a stage."""
+    def _get_to_write(self, resource: str, id_: str) -> Flow:
+        """A pipeline to be changed: never from before the last change, where that is known here."""
+        record = yield from self._get(resource, id_)
+        return recent.newer(self._recent(id_), record, self._table) if self._provider.pipelines.lag else record
+
+    def _remembered(self, record: Record) -> Record:
+        if self._provider.pipelines.lag and not self._options.dry_run:
+            recent.remember(self._recent(self._table["id"].to_unified(record)), record)
+        return record
+
+    def _recent(self, id_: str) -> tuple[str, ...]:
+        return (self._provider.name, base_url(self._provider, self._account.settings), self._account.id, str(id_))
+
+    def _owner(self, stage_id: str, pipeline_id: str | None, *, to_write: bool = False) -> Flow:
+        """The pipeline that holds a stage.
+
+        `to_write`: all its stages are going to be written again, where the provider takes them at once only. Then it is
+        read by its id, since a list can be older.
+        """
+        pipeline_id = reads.owner_of(self._provider, stage_id, pipeline_id)
         if pipeline_id is not None:
-            return (yield from self._get("stages", pipeline_id))
+            get = self._get_to_write if to_write else self._get
+            return (yield from get("stages", pipeline_id))
+        editor = self._provider.pipelines.editor
         pipelines = yield from self._list("stages")
         for pipeline in pipelines:
             if any(unified["id"] == stage_id for unified, _ in self._stages(pipeline)):
+                if to_write and editor is not None and editor.replace is not None:
+                    return (yield from self._get_to_write("stages", self._table["id"].to_unified(pipeline)))
                 return pipeline
         raise NotFound(f"{self._label} has no stage {stage_id}")
 
@@ -313,10 +378,8 @@ class Verbs:
     def _stages(self, pipeline: Record) -> list[tuple[dict[str, Any], Any]]:
         """The stages of a pipeline as the stage resource shows them, each with the provider's own record."""
         owner = {"id": self._table["id"].to_unified(pipeline), "name": self._table["name"].to_unified(pipeline)}
-        value = pipeline.get(self._table["stages"].path[0])
-        records = self._stage_table.sorted(value if isinstance(value, list) else [])
         found = []
-        for index, record in enumerate(records):
+        for index, record in enumerate(self._table["stages"].items(pipeline)):
             unified = {**self._stage_table.to_unified(record), "position": index, "pipeline": owner}
             found.append(({name: unified[name] for name in Stage.model_fields if name in unified}, record))
         return found
@@ -327,7 +390,8 @@ class Verbs:
     def _result(self, run: Run, record: Record, warnings: Warnings | None = None, outcome: str | None = None) -> Result:
         found = [*self._warnings, *(warnings or [])]
         explained = self._explain(self._table, record, run)
-        return Result(self._unified(record), record, run.raw, found, outcome, self._plan(run), explained)
+        raw = run.raw if run.shows else record
+        return Result(self._unified(record), record, raw, found, outcome, self._plan(run), explained)
 
     def _stage_result(
         self, run: Run, found: tuple[dict[str, Any], Any], warnings: Warnings | None = None, outcome: str | None = None
@@ -347,7 +411,9 @@ class Verbs:
         return {**values, "remote_data": self._options.remote_data}
 
     def _check(self, table: Table, values: Mapping[str, Any]) -> tuple[dict[str, Any], Warnings]:
-        kept, warnings = table.check(self._with_remote_data(values), self._label, skip=self._options.skip_unsupported)
+        said = self._with_remote_data(values)
+        whole = table is self._table
+        kept, warnings = table.check(said, self._label, skip=self._options.skip_unsupported, whole=whole)
         del kept["remote_data"]
         return kept, warnings
 

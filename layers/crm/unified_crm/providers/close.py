@@ -6,7 +6,7 @@ Their stages: https://developer.close.com/api/resources/opportunity-statuses
 
 from __future__ import annotations
 
-from unified_crm.mapping import Field, Table, merge, timestamp
+from unified_crm.mapping import Field, Table, timestamp
 from unified_crm.paging import ByOffset, every
 from unified_crm.provider import (
     Call,
@@ -20,6 +20,7 @@ from unified_crm.provider import (
     Reply,
     Request,
     Rule,
+    TokenEndpoint,
     basic_key,
     bearer,
     segment,
@@ -55,33 +56,13 @@ def get(_: Call, id_: str) -> Flow:
 
 
 def create(call: Call) -> Flow:
-    """One call where Close makes the statuses along with the pipeline, else one more for each of them.
+    """One call, where Close makes the statuses along with the pipeline; those that it does not are made one by one.
 
     Close's own example script sends `statuses` with the pipeline and its API description knows only `name`, so what
     came back decides: https://github.com/closeio/closeio-api-scripts
     """
-    body = merge(PIPELINE.to_remote(call.values), call.remote_data)
-    reply = yield Request("POST", "/pipeline/", json=body, main=True, creates=Reply.object)
-    pipeline = reply.object()
-    wanted = _statuses(body)
-    present = _statuses(pipeline)
-    if not wanted or _same(present, wanted):
-        return pipeline
-    taken = [_take(present, status) for status in wanted]
-    for stranger in present:  # what Close made by itself, or not as asked; nothing uses it yet
-        yield _remove(call, pipeline, stranger)
-    made: list[Record] = []
-    for found, status in zip(taken, wanted, strict=True):
-        made.append(found or (yield _insert(call, pipeline, status)).object())
-    path = _pipeline(pipeline["id"])
-    shown = (yield Request("GET", path, fallback={**pipeline, "statuses": made})).object()
-    strangers = [each for each in _statuses(shown) if each["id"] not in [status["id"] for status in made]]
-    for stranger in strangers:  # honoured after all, though the first reply did not show it
-        yield _remove(call, pipeline, stranger)
-    if not any(taken) and not strangers and _same(_statuses(shown), wanted):
-        return shown
-    pipeline = {**pipeline, "statuses": made}
-    return {**pipeline, **(yield _write(call, pipeline, {})).object()}
+    body = PIPELINE.to_remote(call.values)
+    return (yield Request("POST", "/pipeline/", json=body, main=True, creates=Reply.object)).created
 
 
 def _write(_: Call, pipeline: Record, body: Record) -> Request:
@@ -118,27 +99,6 @@ def _statuses(pipeline: Record) -> list[Record]:
     return [status for status in pipeline.get("statuses") or [] if isinstance(status, dict)]
 
 
-def _same(present: list[Record], wanted: list[Record]) -> bool:
-    return len(present) == len(wanted) and all(map(_alike, present, wanted))
-
-
-def _take(present: list[Record], wanted: Record) -> Record | None:
-    for index, each in enumerate(present):
-        if _alike(each, wanted):
-            return present.pop(index)
-    return None
-
-
-def _alike(present: Record, wanted: Record) -> bool:
-    """By id where the caller's own `remote_data` names one, which Close then moves here."""
-    if "id" in wanted:
-        return bool(present.get("id") == wanted["id"])
-    return (present.get("label"), present.get("type") or "active") == (
-        wanted.get("label"),
-        wanted.get("type") or "active",
-    )
-
-
 PROVIDER = Provider(
     name="close",
     label="Close",
@@ -154,6 +114,7 @@ PROVIDER = Provider(
         list=list_,
         get=get,
         create=create,
+        settles=True,
         editor=Editor(
             insert=_insert,
             change=_change,
@@ -170,4 +131,5 @@ PROVIDER = Provider(
         Rule("duplicate", 400, r"already exists|\bduplicate\b|must be unique"),
     ),
     rate_limit=RateLimit(limit=100),
+    oauth=TokenEndpoint(url="https://api.close.com/oauth2/token/", authorize="https://app.close.com/oauth2/authorize/"),
 )

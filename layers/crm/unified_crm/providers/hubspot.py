@@ -17,6 +17,7 @@ from unified_crm.provider import (
     Reply,
     Request,
     Rule,
+    TokenEndpoint,
     bearer,
     segment,
 )
@@ -101,7 +102,7 @@ def create(call: Call) -> Flow:
     """One call makes the pipeline with its stages, or nothing."""
     body = {"displayOrder": 0, **_table(call.entity).to_remote(call.values)}
     body["stages"] = _complete(call, body.get("stages", []))
-    return (yield Request("POST", _path(call), json=body, main=True, creates=Reply.object)).object()
+    return (yield Request("POST", _path(call), json=body, main=True, creates=Reply.object)).created
 
 
 def _path(call: Call, *ids: str) -> str:
@@ -133,10 +134,8 @@ def _validate(call: Call, *names: str) -> tuple[tuple[str, str], ...]:
 
 def _again(stage: Record) -> Record:
     """With its own id, so that what pointed at it does again."""
-    return {
-        "stageId": stage["id"],
-        **{key: stage[key] for key in ("label", "displayOrder", "metadata") if key in stage},
-    }
+    kept: Record = {key: stage[key] for key in ("label", "displayOrder", "metadata") if key in stage}
+    return {"stageId": stage["id"], **kept}
 
 
 def _complete(call: Call, stages: list[Record]) -> list[Record]:
@@ -192,6 +191,9 @@ PROVIDER = Provider(
         remaining_header="x-hubspot-ratelimit-remaining",
         window_ms_header="x-hubspot-ratelimit-interval-milliseconds",
         waits={"TEN_SECONDLY_ROLLING": 10, "SECONDLY": 1, "DAILY": 3600},  # it ends at midnight: an hour is a guess
+    ),
+    oauth=TokenEndpoint(  # v1 is deprecated from 2027-02-16
+        "https://api.hubapi.com/oauth/v3/token", "https://app.hubspot.com/oauth/authorize", rotates=False
     ),
     query_credentials=frozenset({"hapikey"}),
     scope_keys=("requiredGranularScopes", "requiredScopes"),
