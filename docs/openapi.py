@@ -438,12 +438,13 @@ def _deep(name: str, description: str) -> Json:
 
 
 def _demo_accounts() -> Iterator[tuple[str, str, str]]:
-    """Each provider's name, label, and the account that the examples use."""
-    examples = json.loads(EXAMPLES.read_text(encoding="utf-8"))
-    for provider in _providers():
-        used = (each["query"]["integrated_account_id"] for each in examples if each["name"] == provider.name)
-        if account := next(used, None):
-            yield provider.name, provider.label, account
+    """Each provider's name, label, and the account that the examples use, in the order of these."""
+    labels = {provider.name: provider.label for provider in _providers()}
+    seen: set[str] = set()
+    for each in json.loads(EXAMPLES.read_text(encoding="utf-8")):
+        if each["name"] in labels.keys() - seen:
+            seen.add(each["name"])
+            yield each["name"], labels[each["name"]], each["query"]["integrated_account_id"]
 
 
 # Answers

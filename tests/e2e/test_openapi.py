@@ -25,6 +25,7 @@ from local.simulators.base import Fault
 from local.world import PUBLIC, World
 from tests.conftest import CLOSE, HUBSPOT, Http
 from unified_crm import describe, models, providers
+from unified_crm.accounts import settings_for
 
 ROOT = Path(__file__).resolve().parents[2]
 DESCRIPTION = json.loads((ROOT / "functions/api/openapi.json").read_text(encoding="utf-8"))
@@ -34,7 +35,7 @@ OPERATIONS = {
     for path, item in DESCRIPTION["paths"].items()
     for method, operation in item.items()
 }
-TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)?")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)?")
 CHANGING = {"request_id", "correlationId"}
 NAMED_BY_PROVIDER = {"id", "next_cursor", "prev_cursor"}
 
@@ -125,7 +126,10 @@ class _Play:
         """What was answered, with the providers' own addresses instead of the simulators'."""
         text = json.dumps(value)
         for name, simulator in self._world.simulators.items():
-            own = urlsplit(providers.load(name).base_url)
+            provider = providers.load(name)
+            own = urlsplit(
+                provider.base_url.format_map(settings_for(provider, simulator.demo_account["settings"], name))
+            )
             text = text.replace(simulator.url, f"{own.scheme}://{own.netloc}")
         return json.loads(text)
 

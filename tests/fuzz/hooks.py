@@ -22,8 +22,16 @@ from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.meta import TestPhase
 from schemathesis.openapi.checks import RejectedPositiveData
 
-CLOSE, HUBSPOT = "62f44730-dd91-461e-bd6a-aedd9e0ad79d", "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-ENTITIES = {CLOSE: ("opportunity",), HUBSPOT: ("opportunity", "contact", "account", "tickets")}
+from local import simulators
+from unified_crm import providers
+
+ENTITIES = {
+    simulators.load(name).demo_account_id: (
+        *providers.load(name).entities.names,
+        *(["tickets"] if providers.load(name).entities.others else []),
+    )
+    for name in simulators.names()
+}
 KEPT = 20
 DESCRIPTION = json.loads((Path(__file__).resolve().parents[2] / "functions/api/openapi.json").read_text("utf-8"))
 STRICT = {
@@ -82,7 +90,7 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
         if account in ENTITIES:
             return
     if _is_uuid(account) and account not in ENTITIES and chosen % 16:
-        account = query["integrated_account_id"] = (CLOSE, HUBSPOT)[chosen % 2]
+        account = query["integrated_account_id"] = [*ENTITIES][chosen % len(ENTITIES)]
     if account not in ENTITIES or not chosen % 8:
         return
     entity = ENTITIES[account][chosen % len(ENTITIES[account])]
