@@ -154,7 +154,7 @@ JSON = st.recursive(
 
 
 @pytest.mark.parametrize("name", providers.names())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_reading_takes_whatever_a_provider_may_send(name: str, data: st.DataObject) -> None:
     for pipeline, stage in _tables(providers.load(name)):

@@ -516,8 +516,11 @@ def test_raw_of_a_create_shows_the_pipeline(subject: Subject) -> None:
     assert str(result.unified["id"]) in str(result.raw)
 
 
-def test_a_dry_run_says_truly_what_it_asked_for(subject: Subject) -> None:
-    plan = subject.create(dry_run=True).plan or []
+@pytest.mark.parametrize("stages", [[{"name": "A"}], [], None])
+def test_a_dry_run_says_truly_what_it_asked_for(subject: Subject, stages: Any) -> None:
+    if not stages and subject.pipeline["stages"].required:
+        stages = [{"name": "A"}, {"name": "B"}]
+    plan = subject.create({"name": "Sales", "stages": stages}, dry_run=True).plan or []
     assert sum(step["sent"] for step in plan) == len(subject.simulator.received)
     assert not any("%7B" in str(step["url"]) for step in plan)
 

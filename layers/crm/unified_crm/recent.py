@@ -37,7 +37,7 @@ def newer(key: tuple[str, ...], shown: Record, table: Table) -> Record:
         moment, written = _WRITTEN.get(key, (0.0, {}))
     if not written or monotonic() - moment > SECONDS:
         return shown
-    return shown if _updated(shown, table) >= _updated(written, table) else written
+    return shown if _updated(shown, table) > _updated(written, table) else written
 
 
 def _updated(record: Record, table: Table) -> str:
