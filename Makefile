@@ -29,7 +29,7 @@ run: $(VENV)/.stamp ## starts the whole cloud on this machine, on PORT (8000)
 	@trap : INT; $(VENV)/bin/python -m local; status=$$?; [ $$status -eq 130 ] || exit $$status
 
 test: $(VENV)/.stamp ## runs every test that needs no container, with coverage; TESTS=… some of them, without
-	$(VENV)/bin/python -m pytest --numprocesses 4 $(if $(TESTS),$(TESTS),--cov $(addprefix --ignore=,$(built_tests) tests/fuzz))
+	$(VENV)/bin/python -m pytest --numprocesses 8 $(if $(TESTS),$(TESTS),--cov $(addprefix --ignore=,$(built_tests) tests/fuzz))
 
 fuzz: $(VENV)/.stamp ## sends what the API description allows and what it does not; FUZZ_EXAMPLES=… of each operation, FUZZ_SEED=…
 	FUZZ_EXAMPLES=$(or $(FUZZ_EXAMPLES),500) $(VENV)/bin/python -m pytest -s tests/fuzz
