@@ -272,7 +272,7 @@ def test_a_flow_that_wants_nothing_sent_is_just_its_result(tool: Toy) -> None:
     [
         _status(1, 500, method="GET"),
         _status(1, 404, method="GET"),
-        Fault("reset", method="GET"),
+        Fault("reset", method="GET", repeat=3),
         Fault("html", method="GET"),
         Fault("empty", method="GET"),
         Fault("truncated", method="GET"),

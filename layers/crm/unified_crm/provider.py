@@ -300,7 +300,7 @@ class RateLimit:
     that is there counts. `wait_key` is the key under which a JSON body tells them itself. `window` are the seconds to
     wait where nothing tells. `daily_header` is what is left of a day's measure: at 0 it is `daily_reset_ms_header`
     (milliseconds) that tells the wait, else an hour is a guess. `pace`: no more than so many calls of one account are
-    sent in any second.
+    sent in any second. `blocks`: going on after a 429 ends in a block, so that no call is sent again by itself.
     """
 
     limit: int
@@ -313,6 +313,7 @@ class RateLimit:
     daily_header: str | None = None
     daily_reset_ms_header: str | None = None
     pace: int | None = None
+    blocks: bool = False
 
 
 LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"

@@ -192,5 +192,5 @@ PROVIDER = Provider(
         Rule("forbidden", 402),
     ),
     # Going on after a 429 ends in a block: the waits where nothing tells them are guesses on the safe side.
-    rate_limit=RateLimit(limit=7, pace=7, wait_key="retry_after", waits={"block": 3600}, window=5),
+    rate_limit=RateLimit(limit=7, pace=7, wait_key="retry_after", waits={"block": 3600}, window=5, blocks=True),
 )
