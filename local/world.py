@@ -36,6 +36,7 @@ DEMO_TOKEN = "demo-token"
 OTHER_TOKEN = "other-token"
 PREFIX = "unified-crm"
 TABLE = "unified-crm-tokens"
+IDEMPOTENCY_TABLE = "unified-crm-idempotency"
 PUBLIC = frozenset({"GET /docs", "GET /openapi.json"})
 REGION = "us-east-1"
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,6 +196,7 @@ class World:
             "AWS_REGION": REGION,
             "ACCOUNTS_SECRET_PREFIX": PREFIX,
             "TOKENS_TABLE": TABLE,
+            "IDEMPOTENCY_TABLE": IDEMPOTENCY_TABLE,
             "PROVIDER_BASE_URLS": json.dumps(origins),
             "POWERTOOLS_SERVICE_NAME": "unified-crm",
             "POWERTOOLS_METRICS_NAMESPACE": "UnifiedCRM",
@@ -211,18 +213,19 @@ class World:
             stack.callback(client.close)
 
     def _seed(self) -> None:
-        try:
-            self._tables.create_table(
-                TableName=TABLE,
-                AttributeDefinitions=[{"AttributeName": "token_hash", "AttributeType": "S"}],
-                KeySchema=[{"AttributeName": "token_hash", "KeyType": "HASH"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
-            self._tables.update_time_to_live(
-                TableName=TABLE, TimeToLiveSpecification={"AttributeName": "expires_at", "Enabled": True}
-            )
-        except self._tables.exceptions.ResourceInUseException:
-            pass  # a world inside a world: moto has one state for the process
+        for name, key, ends in ((TABLE, "token_hash", "expires_at"), (IDEMPOTENCY_TABLE, "id", "expiration")):
+            try:
+                self._tables.create_table(
+                    TableName=name,
+                    AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+                    KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+                    BillingMode="PAY_PER_REQUEST",
+                )
+                self._tables.update_time_to_live(
+                    TableName=name, TimeToLiveSpecification={"AttributeName": ends, "Enabled": True}
+                )
+            except self._tables.exceptions.ResourceInUseException:
+                pass  # a world inside a world: moto has one state for the process
         self.add_token(DEMO_TOKEN, "demo")
         self.add_token(OTHER_TOKEN, "other")
         for simulator in self.simulators.values():

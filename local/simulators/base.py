@@ -40,6 +40,7 @@ from http.server import BaseHTTPRequestHandler
 from itertools import count
 from typing import Any, ClassVar, Literal, Self, TypeVar
 from urllib.parse import parse_qsl, unquote
+from uuid import uuid4
 
 Account = dict[str, Any]
 Stage = str | Mapping[str, Any]
@@ -113,6 +114,25 @@ class Refused(Exception):
     def __init__(self, reply: Reply) -> None:
         super().__init__(f"refused with {reply.status}")
         self.reply = reply
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A provider's OAuth 2 token end point, as its documentation describes it.
+
+    A client's id and secret come as HTTP Basic or in the body, which is a form or JSON, with what `extra` says. Where
+    it `rotates`, each refresh token is good for one use. `seconds` is how long an access token lives; `camel_case`: the
+    reply's names are spelled so; `adds` is what else it says.
+    """
+
+    path: str
+    client_auth: Literal["basic", "body"] = "body"
+    body: Literal["form", "json"] = "form"
+    rotates: bool = True
+    seconds: float = 3600
+    extra: Mapping[str, str] = field(default_factory=dict)
+    camel_case: bool = False
+    adds: Mapping[str, Any] = field(default_factory=dict)
 
 
 Kind = Literal[
@@ -215,6 +235,8 @@ class Simulator:
     """The settings under which the contract suite runs this provider."""
     settings: ClassVar[dict[str, Any]] = {}
     """What a world may set, with its defaults."""
+    tokens: ClassVar[Tokens | None] = None
+    """Where it gives OAuth 2 access tokens, if it does."""
     times: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields that the provider's clock fills."""
     _routes: ClassVar[tuple[tuple[str, re.Pattern[str], str], ...]] = ()
@@ -229,8 +251,11 @@ class Simulator:
         )
 
     def __init__(self, host: str = "127.0.0.1", port: int = 0, **world: Any) -> None:
-        """`rate_limit` requests in `rate_window` seconds are answered, more are refused; None is no limit."""
-        known = {"rate_limit": None, "rate_window": 10.0, **self.settings}
+        """`rate_limit` requests in `rate_window` seconds are answered, more are refused; None is no limit.
+
+        `token_seconds` is how long access tokens live, None as long as the provider says.
+        """
+        known = {"rate_limit": None, "rate_window": 10.0, "token_seconds": None, **self.settings}
         if stray := sorted(world.keys() - known):
             raise TypeError(f"{type(self).__name__} has no setting {', '.join(stray)}; it has {', '.join(known)}")
         self.world: dict[str, Any] = {**known, **world}
@@ -269,8 +294,13 @@ class Simulator:
         return f"http://{host!s}:{port}"
 
     def reset(self) -> None:
-        """Forget everything: state, requests, faults, the rate limit's count."""
+        """Forget everything: state, requests, faults, the rate limit's count, tokens."""
         with self._lock:
+            grants = [account["credentials"] for account in (self.demo_account, *self.accounts)]
+            grants = [each for each in grants if each["type"] == "oauth2"]
+            self._access = {each["access_token"]: float("inf") for each in grants}
+            self._refresh = {each["refresh_token"]: each for each in grants}
+            self._refreshes = 0
             self.state: dict[str, Any] = self.fresh()
             self._received: list[Received] = []
             self._armed: list[_Armed] = []
@@ -332,6 +362,22 @@ class Simulator:
     def clear_faults(self) -> None:
         with self._lock:
             self._armed.clear()
+
+    @property
+    def refreshes(self) -> int:
+        """How often an access token was given for a refresh token."""
+        with self._lock:
+            return self._refreshes
+
+    def expire_tokens(self) -> None:
+        """Let every access token run out now."""
+        with self._lock:
+            self._access = dict.fromkeys(self._access, float("-inf"))
+
+    def revoke_tokens(self) -> None:
+        """Let no refresh token be good any more."""
+        with self._lock:
+            self._refresh.clear()
 
     @classmethod
     def authorization(cls, account: Account) -> dict[str, str]:
@@ -400,6 +446,59 @@ class Simulator:
         """A random id, the same ones in the same order in every run."""
         return "".join(self.random.choices(alphabet, k=length))
 
+    def knows(self, token: str | None) -> bool:
+        """Whether it is an access token of OAuth 2, good or run out."""
+        return token in self._access
+
+    def expired(self, token: str | None) -> bool:
+        """Whether it is an access token that has run out."""
+        return self._access.get(str(token), float("inf")) <= self.clock()
+
+    def _give_token(self, request: Received, tokens: Tokens) -> Reply:
+        """A new access token for a refresh token (RFC 6749, section 6), or the refusal of section 5.2."""
+        sent = self._token_fields(request, tokens)
+        grant = self._refresh.get(sent.get("refresh_token", ""))
+        # Whose client it is can be told only by the grant; a stranger's is refused by its id.
+        clients = [grant] if grant else [account["credentials"] for account in self.accounts]
+        asking = request.basic if tokens.client_auth == "basic" else (sent.get("client_id"), sent.get("client_secret"))
+        if asking not in [(each.get("client_id"), each.get("client_secret")) for each in clients]:
+            raise _no_token("invalid_client", 401)
+        if sent.get("grant_type") != "refresh_token":
+            raise _no_token("unsupported_grant_type")
+        if any(sent.get(name) != value for name, value in tokens.extra.items()):
+            raise _no_token("invalid_request")
+        if grant is None:
+            raise _no_token("invalid_grant")
+        self._refreshes += 1
+        refresh = sent["refresh_token"]
+        if tokens.rotates:
+            del self._refresh[refresh]
+            refresh = f"{self.name}-refresh-token-{uuid4().hex}"
+            self._refresh[refresh] = grant
+        access = f"{self.name}-access-token-{uuid4().hex}"
+        seconds = tokens.seconds if self.world["token_seconds"] is None else self.world["token_seconds"]
+        self._access[access] = self.clock() + seconds
+        said = {"access_token": access, "refresh_token": refresh, "expires_in": seconds, "token_type": "bearer"}
+        if tokens.camel_case:
+            said = {re.sub("_(.)", lambda letter: letter[1].upper(), name): value for name, value in said.items()}
+        return Reply(200, {**said, **tokens.adds}, {"Cache-Control": "no-store"})
+
+    def _token_fields(self, request: Received, tokens: Tokens) -> dict[str, str]:
+        """What the body says. A query string is refused, as it would end up in somebody's log."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip()
+        if request.method != "POST":
+            raise Refused(Reply(405, {"error": "invalid_request"}, {"Allow": "POST"}))
+        if request.raw_query or kind != (JSON if tokens.body == "json" else "application/x-www-form-urlencoded"):
+            raise _no_token("invalid_request")
+        if tokens.body == "form":
+            fields = dict(parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True))
+        else:
+            fields = request.json if isinstance(request.json, dict) else {}
+        twice = "client_secret" in fields if tokens.client_auth == "basic" else "authorization" in request.headers
+        if twice or not fields:
+            raise _no_token("invalid_request")
+        return fields
+
     # The way of a request
 
     def handle(self, request: Received) -> tuple[Fault | None, Reply]:
@@ -414,6 +513,9 @@ class Simulator:
     def _respond(self, request: Received) -> Reply:
         extra: dict[str, str] = {}
         try:
+            if self.tokens and request.path == self.tokens.path:
+                reply = self._give_token(request, self.tokens)
+                return Reply(reply.status, reply.payload, reply.headers)
             self.admit(request)
             if limit := self.world["rate_limit"]:
                 extra = self._count(limit)
@@ -471,6 +573,10 @@ class Simulator:
                 reply = self.too_many(fault.retry_after)
                 return Reply(reply.status, reply.body if fault.body is None else fault.body, {**reply.headers, **given})
         return real
+
+
+def _no_token(error: str, status: int = 400) -> Refused:
+    return Refused(Reply(status, {"error": error, "error_description": f"No token: {error.replace('_', ' ')}."}))
 
 
 def _without(value: Any, keys: frozenset[str]) -> Any:

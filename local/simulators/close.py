@@ -4,7 +4,7 @@ https://developer.close.com/api/resources/opportunity-statuses describe it."""
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from local.simulators.base import Account, Received, Refused, Reply, Simulator, route
+from local.simulators.base import Account, Received, Refused, Reply, Simulator, Tokens, route
 
 TYPES = ("active", "won", "lost")
 PIPELINES = "/api/v1/pipeline/"
@@ -46,6 +46,7 @@ class CloseSimulator(Simulator):
         # The three forms in https://developer.close.com/api/overview/rate-limits: "comma", "semicolon", "separate".
         "rate_headers": "comma",
     }
+    tokens = Tokens("/oauth2/token/")  # https://developer.close.com/api/overview/oauth-authentication
     times = frozenset({"date_created", "date_updated"})
 
     def fresh(self) -> dict[str, Any]:
@@ -83,8 +84,8 @@ class CloseSimulator(Simulator):
     def admit(self, request: Received) -> None:
         credentials = [account["credentials"] for account in (self.demo_account, *self.accounts)]
         keys = [(value["api_key"], "") for value in credentials if value["type"] == "api_key"]
-        tokens = [value["access_token"] for value in credentials if value["type"] == "oauth2"]
-        if request.basic not in keys and request.bearer not in tokens:
+        known = self.knows(request.bearer) and not self.expired(request.bearer)
+        if request.basic not in keys and not known:
             raise Refused(Reply(401, {"error": "Please enter a valid API key or access token."}))
         if request.body and request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise Refused(Reply(415, {"error": "The request's Content-Type is not supported."}))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 from uuid import UUID
 
-from local.simulators.base import HTML, Account, Received, Refused, Reply, Simulator, route
+from local.simulators.base import HTML, Account, Received, Refused, Reply, Simulator, Tokens, route
 
 OBJECT_TYPES = frozenset(
     {
@@ -67,6 +67,8 @@ class HubSpotSimulator(Simulator):
         # The `policyName` of a 429: TEN_SECONDLY_ROLLING, SECONDLY or DAILY.
         "policy": "TEN_SECONDLY_ROLLING",
     }
+    # https://developers.hubspot.com/docs/api-reference/auth-oauth-v3/guide: half an hour; the refresh token stays
+    tokens = Tokens("/oauth/v3/token", rotates=False, seconds=1800)
     times = frozenset({"createdAt", "updatedAt"})
 
     def fresh(self) -> dict[str, Any]:
@@ -112,13 +114,14 @@ class HubSpotSimulator(Simulator):
 
     def admit(self, request: Received) -> None:
         credentials = [account["credentials"] for account in (self.demo_account, *self.accounts)]
-        if request.bearer not in [value.get("token", value.get("access_token")) for value in credentials]:
+        private = [value["token"] for value in credentials if value["type"] == "bearer"]
+        if request.bearer not in private and not self.knows(request.bearer):
             raise self._error(
                 "Authentication credentials not found. This API supports OAuth 2.0 authentication.",
                 401,
                 "INVALID_AUTHENTICATION",
             )
-        if self.world["expired"]:
+        if self.world["expired"] or self.expired(request.bearer):
             raise self._error("The OAuth token used to make this call expired.", 401, "EXPIRED_AUTHENTICATION")
         if request.body and request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise self._error("Unsupported Media Type", 415)

@@ -55,7 +55,9 @@ def test_codes_are_words_and_none_means_two_things() -> None:
     leaves = [each.code for each in _classes() if each not in (UnifiedError, ProviderError)]
     assert len(leaves) == len(set(leaves))
     shared = set(leaves) & set(REMOTE_CODES)
-    assert shared == {"in_use", "not_found", "remote_error"}, "ours and theirs differ by truto_is_remote_error"
+    assert shared == {"in_use", "needs_reauth", "not_found", "remote_error"}, (
+        "ours and theirs differ by truto_is_remote_error"
+    )
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in {*leaves, *REMOTE_CODES})
 
 
@@ -99,10 +101,10 @@ def test_a_remote_error_keeps_the_providers_4xx_only(
 
 
 @pytest.mark.parametrize("kind", [each for each in _classes() if issubclass(each, ProviderError)])
-def test_only_a_refused_connection_and_a_4xx_are_certain_to_have_done_nothing(kind: type[UnifiedError]) -> None:
+def test_only_a_call_that_was_not_made_and_a_4xx_are_certain_to_have_done_nothing(kind: type[UnifiedError]) -> None:
     error = _make(kind)
     assert isinstance(error, ProviderError)
-    assert error.may_have_acted is (kind.__name__ not in ("ProviderUnreachable", "RemoteError"))
+    assert error.may_have_acted is (kind.__name__ not in ("ProviderUnreachable", "RemoteError", "CircuitOpen"))
 
 
 def test_a_partial_failure_keeps_the_cause_and_names_what_is_left() -> None:

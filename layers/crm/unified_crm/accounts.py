@@ -12,11 +12,12 @@ accounts name their own.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unified_crm import pace, providers
@@ -53,13 +54,14 @@ class _Stored(BaseModel):
 
 @dataclass(frozen=True)
 class Account:
-    """An integrated account, ready to be used."""
+    """An integrated account, ready to be used. `fingerprint` is the SHA-256 of its secret's text."""
 
     id: str
     tenant: str
     provider: Provider
     credentials: Credentials
     settings: dict[str, Any]
+    fingerprint: str = field(default="", repr=False, compare=False)
 
     def transport(self, observe: Observe = lambda _: None) -> Transport:
         """A transport that speaks to the account's provider with its credentials."""
@@ -75,19 +77,53 @@ class Account:
         )
 
 
-def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> Account:
+def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None, *, past_cache: bool = False) -> Account:
     """The account `account_id` of `tenant`. `allowed` are the only ids that the caller's token may use, if given.
+
+    `past_cache`: as it is stored now; otherwise that may be CACHE_SECONDS ago.
 
     Raises NotFound where there is none for this caller (the same for an account of another tenant, which must look as
     if it did not exist), AccountUnusable where what is stored cannot be used, CredentialsUnavailable where Secrets
     Manager does not answer.
     """
-    absent = NotFound(f"No integrated account {account_id}")
     if allowed is not None and account_id not in allowed:
-        raise absent
-    text = _read_secret(account_id, absent)
-    if _tenant_of(text) not in (None, tenant):
-        raise absent
+        raise _absent(account_id)
+    return _account(account_id, tenant, _secret_of(account_id, tenant, past_cache))
+
+
+def store(account: Account, credentials: Mapping[str, Any], settings: Mapping[str, Any]) -> Account:
+    """Change some of the account's credentials and settings where they are stored, and give it as it is stored then.
+
+    What else the secret holds stays. Where another refresh token stands there by now, someone has authorized the
+    account again, and nothing is changed. Raises as `load` does, CredentialsUnavailable also where it is not stored.
+    """
+    text = _secret_of(account.id, account.tenant, past_cache=True)
+    current = _account(account.id, account.tenant, text)
+    if _refresh_token(current) != _refresh_token(account):
+        return current
+    secret = json.loads(text)
+    secret["credentials"] |= credentials
+    secret["settings"] = {**(secret.get("settings") or {}), **settings}
+    text = json.dumps(secret)
+    changed = _account(account.id, account.tenant, text)
+    secrets, name = _secrets(), _secret_name(account.id)
+    try:
+        # Not Powertools' own `set`, which would make a secret that was deleted meanwhile anew. The version is named by
+        # its content: to store it twice, where an answer was lost, is to store it once.
+        secrets.client.put_secret_value(SecretId=name, SecretString=text, ClientRequestToken=changed.fingerprint)
+    except (ClientError, BotoCoreError) as error:
+        raise CredentialsUnavailable(
+            "The account's credentials could not be stored just now.", headers={"retry-after": "1"}
+        ) from error
+    secrets.add_to_cache(secrets._build_cache_key(name), text, CACHE_SECONDS)
+    return changed
+
+
+def _refresh_token(account: Account) -> Any:
+    return getattr(account.credentials, "refresh_token", None)
+
+
+def _account(account_id: str, tenant: str, text: str | bytes) -> Account:
     try:
         stored = _Stored.model_validate_json(text)
     except ValidationError as error:
@@ -103,7 +139,8 @@ def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None) -> 
             f"and integrated account {account_id} has {stored.credentials.type}"
         )
     settings = settings_for(provider, stored.settings or {}, account_id)
-    return Account(account_id, tenant, provider, stored.credentials, settings)
+    fingerprint = hashlib.sha256(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")).hexdigest()
+    return Account(account_id, tenant, provider, stored.credentials, settings, fingerprint)
 
 
 def settings_for(provider: Provider, stored: Mapping[str, Any], account_id: str) -> dict[str, Any]:
@@ -113,7 +150,7 @@ def settings_for(provider: Provider, stored: Mapping[str, Any], account_id: str)
     """
     defaults = {each.name: each.default for each in provider.settings if each.default is not None}
     found = {**defaults, **{name: value for name, value in stored.items() if value is not None}}
-    more = _suffixes(os.environ.get("PROVIDER_HOST_SUFFIXES") or "{}").get(provider.name, ())
+    more = host_suffixes(provider)
     wrong = [
         f"settings.{each.name} {'is not allowed' if each.name in found else 'is missing'} ({each.about})"
         for each in provider.settings
@@ -122,6 +159,11 @@ def settings_for(provider: Provider, stored: Mapping[str, Any], account_id: str)
     if wrong:
         raise AccountUnusable(f"Integrated account {account_id} of {provider.label}: {'; '.join(wrong)}")
     return found
+
+
+def host_suffixes(provider: Provider) -> tuple[str, ...]:
+    """The suffixes under which the operator allows hosts of the provider's accounts, beside the declared ones."""
+    return _suffixes(os.environ.get("PROVIDER_HOST_SUFFIXES") or "{}").get(provider.name, ())
 
 
 def _tenant_of(text: str | bytes) -> Any:
@@ -183,18 +225,32 @@ def _is_origin(text: str) -> bool:
     )
 
 
-def _read_secret(account_id: str, absent: NotFound) -> str | bytes:
+def _secret_name(account_id: str) -> str:
+    return f"{os.environ.get('ACCOUNTS_SECRET_PREFIX', 'unified-crm')}/accounts/{account_id}"
+
+
+def _absent(account_id: str) -> NotFound:
+    return NotFound(f"No integrated account {account_id}")
+
+
+def _secret_of(account_id: str, tenant: str, past_cache: bool) -> str | bytes:
+    """The text of an account's secret, if it is the tenant's."""
+    text = _read_secret(account_id, past_cache)
+    if _tenant_of(text) not in (None, tenant):
+        raise _absent(account_id)
+    return text
+
+
+def _read_secret(account_id: str, past_cache: bool) -> str | bytes:
     secrets = _secrets()
     if len(secrets.store) > _CACHED_SECRETS:
         secrets.store.clear()
     try:
-        value = secrets.get(
-            f"{os.environ.get('ACCOUNTS_SECRET_PREFIX', 'unified-crm')}/accounts/{account_id}", max_age=CACHE_SECONDS
-        )
+        value = secrets.get(_secret_name(account_id), max_age=CACHE_SECONDS, force_fetch=past_cache)
     except GetParameterError as error:
         cause = error.__context__
         if isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _ABSENT:
-            raise absent from None
+            raise _absent(account_id) from None
         raise CredentialsUnavailable(
             "The account's credentials could not be read just now; nothing was sent to the provider.",
             headers={"retry-after": "1"},

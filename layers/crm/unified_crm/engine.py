@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 from urllib.parse import unquote
 
-from unified_crm import lost_answer, remote_errors
+from unified_crm import lost_answer
 from unified_crm.accounts import Account
 from unified_crm.deadline import Deadline
 from unified_crm.errors import (
@@ -27,6 +27,7 @@ from unified_crm.errors import (
 from unified_crm.lost_answer import Search
 from unified_crm.mapping import merge
 from unified_crm.provider import Flow, Record, Reply, Request, Undo
+from unified_crm.sender import Sender
 from unified_crm.transport import Observe
 
 MINIMUM_SECONDS = 1.0
@@ -77,10 +78,10 @@ class Run:
         For a create, `look` finds what was created where the answer was lost, and `erase` makes the undo of it.
         """
         self._provider = account.provider
-        self._transport = account.transport(observe)
+        self._sender = Sender(account, observe)
         self._options = options
         self._whole = deadline
-        back = deadline.left() / 2 + (_FULL_WINDOWS if self._transport.pace else 0)
+        back = deadline.left() / 2 + (_FULL_WINDOWS if self._sender.paced else 0)
         self._forward = deadline.keep(back) if writes else deadline
         self._writes = writes
         self._look = look
@@ -129,18 +130,17 @@ class Run:
         self._steps += 1
         self.shows = False
         request = self._with_escapes(request)
-        started = monotonic()
         try:
-            reply = self._note(request) if self._options.dry_run else self._exchange(request, self._forward)
+            reply = self._note(request) if self._options.dry_run else self._sender.send(request, self._forward)
             reply = self._remember_undo(request, reply)
         except ProviderError as error:
-            reply = self._after_failure(request, error, started)
+            reply = self._after_failure(request, error)
         self._add_revert(request)
         self.raw, self.last = reply.content(), request
         self.shows = self._steps == 1 or (request.method == "GET" and request.main)
         return reply
 
-    def _after_failure(self, request: Request, error: ProviderError, started: float) -> Reply:
+    def _after_failure(self, request: Request, error: ProviderError) -> Reply:
         """What to go on with all the same. Raises `error` where there is nothing."""
         if not error.may_have_acted:
             raise error
@@ -151,7 +151,7 @@ class Run:
                 raise error
             if self._look is None or not request.main:
                 raise lost_answer.unknown(error, "there is no way to look for it") from error
-            found = self._look.find(self, request, error, started)
+            found = self._look.find(self, request, error, self._sender.began)
             self.adopted = True
             self._forward = self._whole  # what is adopted is not taken back, so no time is kept for that
             self._adopted = self._erase(found) if self._erase else None
@@ -184,9 +184,9 @@ class Run:
         """A dry run's step: a read is made, a write is noted and answered with what was to be written."""
         unknown = any("{id of step" in unquote(each) for each in (request.path, *dict(request.query).values()))
         sent = request.method == "GET" and not unknown
-        self.plan.append({**self._transport.describe(request), "sent": sent})
+        self.plan.append({**self._sender.describe(request), "sent": sent})
         if sent:
-            return self._exchange(request, self._forward)
+            return self._sender.send(request, self._forward)
         body = request.json if isinstance(request.json, Mapping) else {}
         return _Record(body, id_=f"{{id of step {self._steps}}}" if request.method != "PUT" else "")
 
@@ -216,24 +216,12 @@ class Run:
             self._undos.append(undo)
         return Reply(reply.status, reply.headers, reply.body, created)
 
-    def _exchange(self, request: Request, deadline: Deadline) -> Reply:
-        reply = self._transport.send(request, deadline)
-        if remote_errors.failed(self._provider, reply):
-            raise remote_errors.explain(self._provider, reply, request.method)
-        # A page in the place of an answer is not the provider's: it may not have been asked at all.
-        if request.method == "DELETE":
-            if reply.body:
-                _ = reply.json
-        elif request.method != "GET" and reply.status not in (204, 205):
-            reply.object()
-        return reply
-
     def ask(self, flow: Flow) -> tuple[Any, Mapping[str, str]]:
         """A read beside the flow, in the time kept back: its result, and the headers of its last reply."""
         headers: dict[str, str] = {}
 
         def step(request: Request) -> Reply:
-            reply = self._exchange(request, self._whole)
+            reply = self._sender.send(request, self._whole, always=True)
             headers.update(reply.headers)
             return reply
 
@@ -301,7 +289,7 @@ class Run:
 
         def step(request: Request, *, repeated: bool = False) -> Reply:
             try:
-                return self._exchange(request, self._whole)
+                return self._sender.send(request, self._whole, always=True)
             except RemoteError as error:
                 if request.method == "DELETE" and error.code == "not_found":
                     return Reply(204, {}, b"")

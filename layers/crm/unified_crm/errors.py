@@ -10,14 +10,19 @@
     ├── PayloadTooLarge            413 payload_too_large: the body is over 1 MiB
     ├── UnsupportedMediaType       415 unsupported_media_type: the body is not JSON by its content type
     ├── AccountUnusable            503 account_unusable: the account's secret is malformed or names an unknown provider
+    ├── NeedsReauth                503 needs_reauth: the provider refused to renew the access; no call is made any more
     ├── InUse                      409 in_use: a deletion would have taken deals along; nothing was deleted
+    ├── IdempotencyMismatch        422 idempotency_mismatch: the key came before, with another request
+    ├── IdempotencyInProgress      409 idempotency_in_progress: a call with this key is at work still
+    ├── IdempotencyUnavailable     503 idempotency_unavailable: keys cannot be kept just now; nothing was sent
     ├── CredentialsUnavailable     503 credentials_unavailable: Secrets Manager did not answer; a re-send can help
     ├── ProviderError              what went wrong on the way to the provider, or there
     │   ├── RemoteError            the provider answered with an error: its status, or 502 for its 5xx; `code` is one
     │   │                          of REMOTE_CODES, whatever status the provider chose
     │   ├── ProviderUnreachable    502 provider_unreachable: no connection was made, so nothing happened
     │   ├── ProviderBadReply       502 provider_bad_reply: cut short, not JSON, too large, or a redirect
-    │   └── ProviderTimeout        504 provider_timeout: no answer within the time there was
+    │   ├── ProviderTimeout        504 provider_timeout: no answer within the time there was
+    │   └── CircuitOpen            503 circuit_open: it failed many times in a row and was not called this time
     ├── PartialFailure             500 partial_failure: a later step failed and the clean-up too; `leftovers` says what
     ├── OutcomeUnknown             500 outcome_unknown: the provider may have acted and cannot be asked
     └── InternalError              500 internal_error: a fault of this service
@@ -125,11 +130,41 @@ class AccountUnusable(UnifiedError):
     status = 503
 
 
+class NeedsReauth(UnifiedError):
+    """The provider refused to renew the account's OAuth 2 access: it must be authorized again, and is not called."""
+
+    code = "needs_reauth"
+    status = 503
+
+
 class InUse(UnifiedError):
     """Deals are on what was to be deleted, at a provider that would delete them too, or move them, without a word."""
 
     code = "in_use"
     status = 409
+
+
+class IdempotencyMismatch(UnifiedError):
+    """The `Idempotency-Key` was used before, for a call with another body or query."""
+
+    code = "idempotency_mismatch"
+    status = 422
+
+
+class IdempotencyInProgress(UnifiedError):
+    """A call with this `Idempotency-Key` has not ended yet."""
+
+    code = "idempotency_in_progress"
+    status = 409
+    retryable = True
+
+
+class IdempotencyUnavailable(UnifiedError):
+    """The `Idempotency-Key` could not be kept, so nothing was sent to the provider."""
+
+    code = "idempotency_unavailable"
+    status = 503
+    retryable = True
 
 
 class CredentialsUnavailable(UnifiedError):
@@ -220,6 +255,21 @@ class ProviderTimeout(ProviderError):
     code = "provider_timeout"
     status = 504
     retryable = True
+
+
+class CircuitOpen(ProviderError):
+    """The provider failed many times in a row: it was not called, and will be tried again after `Retry-After` seconds.
+
+    Every provider has a circuit of its own, and every host that a provider gives to one account alone.
+    """
+
+    code = "circuit_open"
+    status = 503
+    retryable = True
+
+    def __init__(self, message: str, seconds: int = 1) -> None:
+        super().__init__(message, may_have_acted=False)
+        self.headers = {"retry-after": str(seconds)}
 
 
 class PartialFailure(UnifiedError):

@@ -14,10 +14,10 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import urllib3
 from urllib3 import exceptions
@@ -80,16 +80,35 @@ class Transport:
 
     def send(self, request: Request, deadline: Deadline) -> Reply:
         """Send `request` once and give the whole reply, whatever its status. Raises ProviderError."""
+        return self._observed(request.method, request.path, lambda: self._send(request, deadline))
+
+    def post(self, fields: Mapping[str, str], deadline: Deadline, *, form: bool) -> Reply:
+        """Send `fields` to the base URL itself, once, as a form or as JSON. Raises ProviderError.
+
+        For tokens: a reply of success comes as it is, since the secrets that it holds may be those that went out.
+        """
+        kind, body = "application/json", json.dumps(fields, separators=(",", ":"))
+        if form:
+            kind, body = "application/x-www-form-urlencoded", urlencode(fields)
+        headers = {**self._headers, "content-type": kind}
+
+        def exchange() -> Reply:
+            reply = self._exchange("POST", self._base_url, headers, body.encode(), deadline)
+            return reply if reply.status < 300 else replace(reply, body=self._redact(reply.body))
+
+        return self._observed("POST", urlsplit(self._base_url).path, exchange)
+
+    def _observed(self, method: str, path: str, exchange: Callable[[], Reply]) -> Reply:
         started = monotonic()
         status, error = None, None
         try:
-            reply = self._send(request, deadline)
+            reply = exchange()
             status = reply.status
         except ProviderError as failure:
             error = failure.code
             raise
         finally:
-            self._observe(Exchange(request.method, request.path, status, monotonic() - started, error))
+            self._observe(Exchange(method, path, status, monotonic() - started, error))
         return reply
 
     def describe(self, request: Request) -> dict[str, Any]:
@@ -113,17 +132,23 @@ class Transport:
             return self._send_now(request, deadline)
 
     def _send_now(self, request: Request, deadline: Deadline) -> Reply:
-        left = deadline.left()
-        if left <= 0:
-            raise ProviderTimeout(f"There was no time left to call {self._label}.", may_have_acted=False)
-        url = self._url(request)
         headers, body = self._headers, None
         if request.json is not None:
             headers = {**headers, "content-type": "application/json"}
             body = json.dumps(_body(request), separators=(",", ":"), allow_nan=False).encode()
+        reply = self._exchange(request.method, self._url(request), headers, body, deadline)
+        return replace(reply, body=self._redact(reply.body))
+
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: Deadline
+    ) -> Reply:
+        """The reply as it came: credentials that it echoes are in it still."""
+        left = deadline.left()
+        if left <= 0:
+            raise ProviderTimeout(f"There was no time left to call {self._label}.", may_have_acted=False)
         try:
             response = _POOL.urlopen(
-                request.method,
+                method,
                 url,
                 body=body,
                 headers=headers,
@@ -142,7 +167,6 @@ class Transport:
                 f"{self._label} answered with a redirect ({response.status}), which is not followed.",
                 may_have_acted=False,
             )
-        content = self._redact(content)
         return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
