@@ -48,10 +48,17 @@ MEANING: Mapping[str, tuple[str, str]] = {  # status: (component, what it means)
         "There is no such integrated account for this token; or the provider has no such pipeline or stage.",
     ),
     "405": ("MethodNotAllowed", "The address does not take this method; `Allow` tells which it takes."),
-    "409": ("Conflict", "The provider has one of this name or id already."),
+    "409": (
+        "Conflict",
+        "The provider has one of this name or id already; or what was to be deleted is in use; or a call with this "
+        "`Idempotency-Key` is at work still: send it again after `Retry-After` seconds.",
+    ),
     "413": ("TooLarge", "The body is larger than 1 MiB."),
     "415": ("NotJson", "The body is not JSON by its media type."),
-    "422": ("Invalid", "The provider found the data wrong."),
+    "422": (
+        "Invalid",
+        "The provider found the data wrong. Or the `Idempotency-Key` was used before, with another body or query.",
+    ),
     "429": (
         "TooManyRequests",
         "The provider, or this service, wants fewer calls: send it again after `Retry-After` seconds.",
@@ -69,7 +76,7 @@ MEANING: Mapping[str, tuple[str, str]] = {  # status: (component, what it means)
     "503": (
         "Unavailable",
         "The integrated account cannot be used until it is authorized or mended; or this service is short of "
-        "something for a moment.",
+        "something for a moment, which includes the table of idempotency keys.",
     ),
     "504": ("ProviderTimeout", "The provider did not answer in time. Safe to send again."),
 }
@@ -83,6 +90,7 @@ METHODS = {  # verb: (HTTP method, title)
     "update": ("patch", "Update a {one}"),
     "delete": ("delete", "Delete a {one}"),
 }
+WRITES = ("create", "update", "delete")
 ABOUT: Mapping[tuple[str, str], str] = {
     ("pipelines", "list"): "The pipelines of one object type, in the provider's order, with their stages.",
     ("pipelines", "create"): "Creates a pipeline with its stages: all of it, or nothing.\n\nWhat the provider cannot "
@@ -234,8 +242,10 @@ def _success(resource: str, verb: str, examples: list[Json]) -> Json:
         }.get(verb, f"The {ONE[resource]}, as it stands at the provider now."),
         "content": {"application/json": {"schema": schema, **_examples(examples, operation_id(verb, resource), "200")}},
     }
+    if verb in WRITES:
+        names_ = (*(("Truto-Outcome",) * (verb == "create")), "Idempotent-Replayed")
+        success["headers"] = {each: {"$ref": f"#/components/headers/{each}"} for each in names_}
     if verb == "create":
-        success["headers"] = {"Truto-Outcome": {"$ref": "#/components/headers/Truto-Outcome"}}
         account = {"integrated_account_id": "$request.query.integrated_account_id"}
         entity = {"entity": "$response.body#/entity"} if resource == "pipelines" else {}
         success["links"] = {
@@ -298,8 +308,9 @@ def _parameter_names(resource: str, verb: str) -> Iterator[str]:
         yield from ("limit", "next_cursor", "created_at", "updated_at")
     if verb != "delete":
         yield "truto_explain"
-    if verb in ("create", "update", "delete"):
+    if verb in WRITES:
         yield "truto_dry_run"
+        yield "Idempotency-Key"
     if (resource, verb) == ("pipelines", "update"):
         yield "prune_stages"
     if verb == "delete" or (resource, verb) == ("pipelines", "update"):
@@ -399,6 +410,16 @@ def _parameters() -> Json:
             **_query("truto_dry_run", "Answer with the provider requests that this would send, and send none of them."),
             "schema": flag,
         },
+        "Idempotency-Key": {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Any text of the caller's, new for each thing that is to be done: a random UUID. For a day, "
+            "a call that is sent again with it is not carried out again but answered as the first was, with "
+            "`Idempotent-Replayed: true`. It must be the same call: another body or query is 422, and while the first "
+            "is at work still, this is 409. A call that failed without effect does not use up the key. It belongs to "
+            "the token's tenant, the integrated account, the method and the path. Dry runs pay no regard to it.",
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]([ -~]*[!-~])?$"},
+        },
         "prune_stages": {
             **_query("prune_stages", "Delete the stages that `stages` does not name."),
             "schema": flag,
@@ -457,6 +478,10 @@ def _headers() -> Json:
             "description": "`adopted` where the provider's answer was lost and what it had created was found.",
             "schema": {"type": "string", "enum": ["created", "adopted"]},
         },
+        "Idempotent-Replayed": {
+            "description": "`true` where this is the answer that the first call with the same `Idempotency-Key` got.",
+            "schema": {"type": "string", "enum": ["true"]},
+        },
         "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}},
         "ratelimit-limit": {"description": "Calls that the provider takes in its window.", "schema": whole},
         "ratelimit-remaining": {"description": "Calls that are left of them.", "schema": whole},
@@ -479,7 +504,10 @@ def _error(status: str, examples: list[Json]) -> Json:
     }
     names = {
         "405": ("Allow",),
+        "409": ("Retry-After",),
         "429": ("Retry-After", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
+        "500": ("Idempotent-Replayed",),
+        "503": ("Retry-After",),
     }.get(status, ())
     headers: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return {

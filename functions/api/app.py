@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from time import monotonic
 from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics, Tracer
+from aws_lambda_powertools import Logger, Metrics, Tracer, single_metric
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.logging import correlation_paths
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from api import documents, request, response
-from unified_crm import accounts, describe
+from api import documents, idempotency, request, response
+from unified_crm import accounts, describe, oauth
 from unified_crm.deadline import Deadline
 from unified_crm.engine import Options
 from unified_crm.errors import InternalError, InvalidRequest, MethodNotAllowed, NotFound, UnifiedError
@@ -34,10 +35,20 @@ ADDRESSES = {
 }
 """The addresses that there are, as patterns, and their methods."""
 
+COUNTED = {
+    "circuit_open": "CircuitOpen",
+    "internal_error": "InternalError",
+    "needs_reauth": "NeedsReauth",
+    "outcome_unknown": "OutcomeUnknown",
+    "partial_failure": "PartialFailure",
+}
+"""The error codes that someone should hear of, and the metrics that template.yaml has alarms on."""
+
 SERVICE = os.environ.get("POWERTOOLS_SERVICE_NAME", "unified-crm")
+NAMESPACE = os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "UnifiedCRM")
 
 logger = Logger(service=SERVICE)
-metrics = Metrics(namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "UnifiedCRM"), service=SERVICE)
+metrics = Metrics(namespace=NAMESPACE, service=SERVICE)
 tracer = Tracer(patch_modules=["botocore"])
 
 
@@ -50,6 +61,22 @@ class _Resolver(APIGatewayHttpResolver):
 
 
 app = _Resolver()
+
+
+def _once(route: Callable[..., Response[str]]) -> Callable[..., Response[str]]:
+    """A route on which a call with an `Idempotency-Key` takes effect once."""
+
+    @wraps(route)
+    def once(resource: str, **rest: str) -> Response[str]:
+        def act() -> Response[str]:
+            return route(resource, **rest)
+
+        key = request.idempotency_key(app.current_event)
+        if key is None:
+            return act()
+        return idempotency.once(key, app.current_event, app.lambda_context, resource, act, _failed)
+
+    return once
 
 
 @app.get("/openapi.json")
@@ -76,6 +103,7 @@ def list_(resource: str) -> Response[str]:
 
 
 @app.post("/unified/crm/<resource>")
+@_once
 def create(resource: str) -> Response[str]:
     """Create a pipeline with its stages, or a stage."""
     parameters = request.parameters(app.current_event, resource)
@@ -102,6 +130,7 @@ def get(resource: str, id_: str) -> Response[str]:
 
 
 @app.patch("/unified/crm/<resource>/<id_>")
+@_once
 def update(resource: str, id_: str) -> Response[str]:
     """Change a pipeline with its stages, or a stage."""
     parameters = request.parameters(app.current_event, resource)
@@ -118,6 +147,7 @@ def update(resource: str, id_: str) -> Response[str]:
 
 
 @app.delete("/unified/crm/<resource>/<id_>")
+@_once
 def delete(resource: str, id_: str) -> Response[str]:
     """Delete a pipeline with its stages, or a stage."""
     parameters = request.parameters(app.current_event, resource)
@@ -134,7 +164,7 @@ def meta(resource: str, method: str) -> Response[str]:
     parameters = request.parameters(app.current_event, resource)
     if method not in describe.METHODS:
         raise NotFound(f"There is no method {method}, only {', '.join(describe.METHODS)}")
-    with _verbs(parameters, parameters.entity) as verbs:
+    with _verbs(parameters, parameters.entity, asks=False) as verbs:
         return response.plain(verbs.meta(resource, method))
 
 
@@ -162,9 +192,9 @@ def known_error(error: UnifiedError) -> Response[str]:
 def unknown_error(error: Exception) -> Response[str]:
     """A fault of ours: the log has it, the caller is told no more than its id."""
     logger.exception("Unhandled", exc_info=error)
-    return response.error(
-        InternalError("Something went wrong here; the log has it under this request_id"), _request_id()
-    )
+    failure = InternalError("Something went wrong here; the log has it under this request_id")
+    _count(COUNTED[failure.code])
+    return response.error(failure, _request_id())
 
 
 @logger.inject_lambda_context(correlation_id_path=correlation_paths.API_GATEWAY_HTTP, clear_state=True)
@@ -173,10 +203,19 @@ def unknown_error(error: Exception) -> Response[str]:
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """The function's entry point."""
     started = monotonic()
+    metrics.add_metric("Calls", MetricUnit.Count, 1)
+    if not request.is_request(event):
+        logger.error("Called with something that is no event of an HTTP API")
+        refusal = response.error(InvalidRequest("This is no request of an HTTP API"), context.aws_request_id)
+        return {
+            "statusCode": refusal.status_code,
+            "headers": {"content-type": refusal.content_type},
+            "body": refusal.body,
+            "isBase64Encoded": False,
+        }
     context_of_caller = ((event.get("requestContext") or {}).get("authorizer") or {}).get("lambda") or {}
     logger.append_keys(tenant=context_of_caller.get("tenant"))
     answer = app.resolve(event, context)
-    metrics.add_metric("Calls", MetricUnit.Count, 1)
     logger.info(
         "Answered",
         method=app.current_event.http_method,
@@ -188,12 +227,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 @contextmanager
-def _verbs(parameters: request.Parameters, entity: str | None, values: dict[str, Any] | None = None) -> Iterator[Verbs]:
+def _verbs(
+    parameters: request.Parameters, entity: str | None, values: dict[str, Any] | None = None, *, asks: bool = True
+) -> Iterator[Verbs]:
     """The verbs of the account that the call is for, if it is the caller's. `values` lose their `remote_data` to it.
 
+    `asks`: the provider is going to be asked, with a token that is good for now.
     From here on, logs, metrics and traces name the account and its provider.
     """
-    deadline = Deadline(app.lambda_context.get_remaining_time_in_millis() / 1000 - ANSWER_SECONDS)
+    kept = ANSWER_SECONDS + (idempotency.STORE_SECONDS if request.idempotency_key(app.current_event) else 0)
+    deadline = Deadline(app.lambda_context.get_remaining_time_in_millis() / 1000 - kept)
     caller = request.caller(app.current_event)
     logger.append_keys(account=parameters.account_id)
     account = accounts.load(parameters.account_id, caller.tenant, caller.accounts)
@@ -211,7 +254,9 @@ def _verbs(parameters: request.Parameters, entity: str | None, values: dict[str,
     )
     with tracer.provider.in_subsegment(f"## {account.provider.name}"):
         creates = app.current_event.http_method == "POST"
-        yield Verbs(account, options, deadline, _observe(), entity=entity, creates=creates)
+        observe = _observe()
+        account = oauth.fresh(account, deadline, observe) if asks else account
+        yield Verbs(account, options, deadline, observe, entity=entity, creates=creates)
 
 
 def _observe() -> Observe:
@@ -238,7 +283,34 @@ def _answer(error: UnifiedError) -> Response[str]:
     """The envelope of an error, and its line in the log."""
     level = logger.error if error.status >= 500 else logger.info
     level(error.message, code=error.code, status=error.status, exc_info=error.status >= 500)
+    if error.code in COUNTED:
+        _count(COUNTED[error.code])
     return response.error(error, _request_id())
+
+
+def _count(name: str) -> None:
+    """Apart from the other metrics, which get the provider's name as a dimension: an alarm finds a metric only under
+    the very dimensions that it was counted under, and there is one for all providers."""
+    with single_metric(name, MetricUnit.Count, 1, namespace=NAMESPACE) as metric:
+        metric.add_dimension("service", SERVICE)
+
+
+def _tell(event: oauth.Event) -> None:
+    """What happened to an account's access, as a log line and a metric."""
+    level = logger.info if event.name == "TokenRefreshed" else logger.error
+    level(event.name, account=event.account, provider=event.provider)
+    _count(event.name)
+
+
+oauth.listeners.append(_tell)
+
+
+def _failed(error: Exception) -> Response[str]:
+    """The answer of an error that an idempotency key keeps."""
+    if isinstance(error, UnifiedError):
+        return _answer(error)
+    answer: Response[str] = unknown_error(error)
+    return answer
 
 
 def _request_id() -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api import body
 from api.query import Query
@@ -20,6 +21,37 @@ T = TypeVar("T")
 Format = Literal["unified", "raw", "normalized"]
 _FORMATS: dict[str, Format] = {"unified": "unified", "raw": "raw", "normalized": "normalized"}
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
+
+
+class _Http(_Part):
+    method: str
+    path: str
+
+
+class _Authorizer(_Part):
+    context: dict[str, Any] | None = Field(None, alias="lambda")
+
+
+class _RequestContext(_Part):
+    http: _Http
+    requestId: str  # noqa: N815 - API Gateway's name, as all of these
+    stage: str
+    authorizer: _Authorizer | None = None
+
+
+class _Event(_Part):
+    """What is read of an event, and no more: API Gateway may add to the rest."""
+
+    rawPath: str  # noqa: N815
+    rawQueryString: str | None = None  # noqa: N815
+    headers: dict[str, str] | None = None
+    body: str | None = None
+    isBase64Encoded: bool | None = None  # noqa: N815
+    requestContext: _RequestContext  # noqa: N815
 
 
 @dataclass(frozen=True)
@@ -49,14 +81,23 @@ class Parameters:
     query: Query
 
 
+def is_request(event: Any) -> bool:
+    """Whether `event` is what API Gateway makes of a request. Anyone who may invoke the function can send others."""
+    try:
+        _Event.model_validate(event)
+    except ValidationError:
+        return False
+    return True
+
+
 def caller(event: APIGatewayProxyEventV2) -> Caller:
     """The caller, from the authorizer's context. Raises Unauthorized where the event did not pass the authorizer."""
     authorizer = event.raw_event.get("requestContext", {}).get("authorizer") or {}
     context = authorizer.get("lambda") or {}
     tenant, accounts = context.get("tenant"), context.get("accounts")
-    if not tenant or accounts is None:
+    if not isinstance(tenant, str) or not isinstance(accounts, str) or not tenant:
         raise Unauthorized("The request did not pass the authorizer")
-    return Caller(tenant, None if accounts == "*" else frozenset(filter(None, str(accounts).split(","))))
+    return Caller(tenant, None if accounts == "*" else frozenset(filter(None, accounts.split(","))))
 
 
 def known_resource(name: str) -> None:
@@ -99,8 +140,22 @@ def listing(query: Query) -> ListOptions:
 
 def write(event: APIGatewayProxyEventV2, model: type[BaseModel]) -> dict[str, Any]:
     """The body as the unified fields of `model`, those that were given."""
-    parsed = models.parse(model, body.parse(_bytes(event), event.headers.get("content-type")))
-    return parsed.model_dump(exclude_unset=True)
+    return models.parse(model, content(event)).model_dump(exclude_unset=True)
+
+
+def content(event: APIGatewayProxyEventV2) -> Any:
+    """The body's JSON value. Raises what `body.parse` raises."""
+    return body.parse(_bytes(event), event.headers.get("content-type"))
+
+
+def idempotency_key(event: APIGatewayProxyEventV2) -> str | None:
+    """The header `Idempotency-Key` of a call that writes, None where there is none. Raises InvalidRequest."""
+    key = event.headers.get("idempotency-key")
+    if key is None or event.http_method not in ("POST", "PATCH", "DELETE"):
+        return None
+    if not re.fullmatch(r"[ -~]{1,255}", key.strip(" \t")):
+        raise InvalidRequest("The header Idempotency-Key must be 1 to 255 printable ASCII characters")
+    return key.strip(" \t")
 
 
 def one_entity(query: str | None, body_: str | None) -> str | None:
