@@ -24,7 +24,7 @@ def parse(body: bytes, content_type: str | None) -> Any:
         return {}
     media_type = (content_type or "").partition(";")[0].strip().lower() or "application/json"
     if media_type != "application/json" and not media_type.endswith("+json"):
-        raise UnsupportedMediaType(f"The body must be application/json, not {media_type}")
+        raise UnsupportedMediaType(f"The body must be application/json, not {media_type[:100]}")
     try:
         value = json.loads(
             body.decode("utf-8"),

@@ -48,9 +48,10 @@ def handler(event: dict[str, Any], _: LambdaContext) -> dict[str, Any]:
     }
 
 
-def _bearer_token(event: dict[str, Any]) -> str | None:
+def _bearer_token(event: Any) -> str | None:
     """`sam local` passes header names as the client wrote them, API Gateway in lower case."""
-    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    found = event.get("headers") if isinstance(event, dict) else None
+    headers = {name.lower(): value for name, value in found.items()} if isinstance(found, dict) else {}
     scheme, _, token = str(headers.get("authorization") or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 

@@ -304,7 +304,7 @@ def test_a_status_of_the_providers_own_has_a_name(place: Place) -> None:
 
 @pytest.mark.parametrize("retry_after", [7, 0, None])
 def test_a_rate_limit_is_429_with_its_headers(place: Place, retry_after: int | None) -> None:
-    place.simulator.fault(Fault("rate_limit", retry_after=retry_after))
+    place.simulator.fault(Fault("rate_limit", retry_after=retry_after, repeat=3))  # short waits are taken inside
     answer = place.create()
     body = _is_remote(answer, 429, "rate_limited")
     assert body["error"] == "Too Many Requests"

@@ -88,7 +88,7 @@ def test_a_call_that_never_came_back_is_logged_with_its_error(
 ) -> None:
     monkeypatch.setenv("PROVIDER_BASE_URLS", json.dumps({name: closed_port()}))
     assert create().status == 502
-    line = log.line("Called the provider")
+    line = [each for each in log.lines if each["message"] == "Called the provider"][-1]
     assert line["error"] == "provider_unreachable"
     assert "status" not in line
     failure = next(each for each in log.lines if each["level"] == "ERROR")
@@ -131,7 +131,7 @@ def test_what_one_call_logs_is_not_in_the_next(api: Api, log: Log) -> None:
         Fault("status", status=401, body="x"),
         Fault("cut"),
         Fault("redirect"),
-        Fault("rate_limit"),
+        Fault("rate_limit", repeat=3),
     ],
     ids=lambda fault: f"{fault.kind}{fault.status}",
 )
@@ -193,7 +193,7 @@ def test_a_provider_that_cannot_be_reached_is_counted(
     monkeypatch.setenv("PROVIDER_BASE_URLS", json.dumps({name: closed_port()}))
     create()
     (line,) = _metrics(capsys)
-    assert line["ProviderErrors"] == [1.0]
+    assert line["ProviderErrors"] == [1.0, 1.0]  # what surely did not happen is sent once more
 
 
 def test_a_call_that_fails_before_any_provider_is_counted_too(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
