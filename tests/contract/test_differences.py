@@ -569,7 +569,7 @@ def test_a_provider_that_wants_fewer_calls_gets_none_at_once(subject: Subject, m
 
     monkeypatch.setattr(subject.simulator, "handle", timed)
     at = plan.index(writes[-1]) + 1
-    subject.simulator.fault(Fault("rate_limit", at=at, retry_after=1))
+    subject.simulator.fault(Fault("rate_limit", at=at, retry_after=1, repeat=3))  # short waits are taken inside
     with pytest.raises(UnifiedError) as caught:
         subject.verbs().update_pipeline(held["id"], _two_changes(held))
     assert caught.value.code == "rate_limited"

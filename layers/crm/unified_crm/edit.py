@@ -516,7 +516,9 @@ class Edit:
                 )
                 standing.append(made)
                 if self._key(made) != self._key(stage):
-                    notes.append({"resource": "stage", "id": self._key(stage), "new_id": self._key(made)})
+                    note = {"resource": "stage", "id": self._key(stage), "new_id": self._key(made)}
+                    lost = self._not_kept(stage, made)
+                    notes.append({**note, "lost": lost} if lost else note)
                 continue
             standing.append(stage)
             changed = {key: stage[key] for key in keys if key in stage and stage[key] != current.get(key)}
@@ -538,6 +540,15 @@ class Edit:
         ]:
             raise ProviderBadReply(f"{self._label} puts stages that are made again at the end.")
         return notes
+
+    def _not_kept(self, stage: Record, made: Record) -> list[str]:
+        """The provider's fields of which a stage that was made again has other values, but for ids, times and order."""
+        own = {row.path[0] for row in self._stage if row.read_only} | {self._editor.order}
+        return sorted(
+            key
+            for key in stage.keys() & made.keys()
+            if key not in own and isinstance(stage[key], str | bool) and stage[key] != made[key]
+        )
 
     def _made_again(self, stage: Record) -> Record:
         """What a stage that is made again is known by: not by a number that the provider changes."""

@@ -31,13 +31,13 @@ class Settle(Edit):
         spare = [each for each in present if not any(each is other for other in taken) and not self._editor.fixed(each)]
         names = [self._plain(each) for each in wanted]
         for stranger in reversed([each for each in spare if self._plain(each) in names]):
-            yield self.remove(self._before, stranger)  # its name is wanted for another
+            yield self._removal(self._before, stranger)  # its name is wanted for another
             spare = [each for each in spare if each is not stranger]
         made: list[Record] = []
         for found, stage in zip(taken, wanted, strict=True):
             made.append((yield from self._made(found, stage)))
         for stranger in reversed(spare):
-            yield self.remove(self._before, stranger)
+            yield self._removal(self._before, stranger)
         return (yield from self._settled(made, known=known, reordered=any(taken)))
 
     def _asked_for(self) -> list[Record]:
@@ -97,7 +97,7 @@ class Settle(Edit):
         strangers = [each for each in self._stages(shown) if self._key(each) not in keys]
         removed = [each for each in strangers if not self._editor.fixed(each)]
         for stranger in reversed(removed):
-            yield self.remove(self._before, stranger)
+            yield self._removal(self._before, stranger)
         standing = [each for each in self._stages(shown) if not any(each == other for other in removed)]
         order = [self._key(each) for each in standing if self._key(each) in keys]
         if self._editor.arrange is not None and (order != keys or reordered or removed):
