@@ -15,6 +15,7 @@ import pytest
 
 from local.simulators.base import closed_port
 from local.world import PREFIX, REGION, World
+from tests.unit.servers import Exchange, serving
 from unified_crm import accounts, providers
 from unified_crm.accounts import Account, base_url, load
 from unified_crm.credentials import Bearer, OAuth2
@@ -255,6 +256,34 @@ def test_where_secrets_manager_does_not_answer_the_call_can_be_sent_again_soon()
     with pytest.raises(CredentialsUnavailable) as caught:
         load(str(uuid4()), "acme")
     assert monotonic() - started < 5
+    assert (caught.value.status, caught.value.retryable, caught.value.headers) == (503, True, {"retry-after": "1"})
+
+
+@pytest.mark.parametrize(("how", "seconds"), [("throttled", 5), ("slow", 9)])
+@pytest.mark.usefixtures("no_aws")
+def test_where_secrets_manager_is_throttled_or_slow_the_call_can_be_sent_again_soon(
+    how: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b'{"__type": "ThrottlingException", "message": "Rate exceeded"}'
+    answer = f"HTTP/1.1 400 Bad Request\r\nx-amzn-ErrorType: ThrottlingException\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    def talk(exchange: Exchange) -> bool:
+        if how == "slow":
+            exchange.hang()
+            return False
+        exchange.send(answer.encode() + body)
+        return True
+
+    with serving(talk) as server:
+        for name, value in {"ENDPOINT_URL": server.url, "DEFAULT_REGION": REGION, "ACCESS_KEY_ID": "x"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+        started = monotonic()
+        with pytest.raises(CredentialsUnavailable) as caught:
+            load(str(uuid4()), "acme")
+        assert monotonic() - started < seconds
+        assert len(server.requests) == 2
     assert (caught.value.status, caught.value.retryable, caught.value.headers) == (503, True, {"retry-after": "1"})
 
 
