@@ -330,7 +330,7 @@ def test_who_holds_the_lease_is_waited_for(place: Place) -> None:
     timer.start()
     started = monotonic()
     assert _token(_fresh(account)) == "another-token"
-    assert 0.5 < monotonic() - started < 2
+    assert 0.5 < monotonic() - started < 9
     timer.join()
     assert not place.asked()
     assert place.item("refresh", account), "the other's lease is left to it"
@@ -367,7 +367,7 @@ def test_a_token_that_is_good_still_waits_for_nobody(place: Place) -> None:
     started = monotonic()
     assert _fresh(account) is account
     assert _fresh(account) is account
-    assert monotonic() - started < 1
+    assert monotonic() - started < 4
 
 
 # What the provider says
