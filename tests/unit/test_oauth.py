@@ -336,6 +336,23 @@ def test_who_holds_the_lease_is_waited_for(place: Place) -> None:
     assert place.item("refresh", account), "the other's lease is left to it"
 
 
+def test_what_was_stored_just_before_the_lease_was_won_is_used(place: Place) -> None:
+    """Another process renewed it and gave the lease back, after this one had last looked at the secret."""
+    account = place.account()
+    stored = place.stored(account)
+    events = oauth._tables().meta.events
+
+    def another(**_: Any) -> None:
+        place.store(account.id, stored, GOOD, access_token="another-token")
+
+    events.register_first("before-call.dynamodb.PutItem", another)
+    try:
+        assert _token(_fresh(account)) == "another-token"
+    finally:
+        events.unregister("before-call.dynamodb.PutItem", another)
+    assert not place.asked()
+
+
 def test_a_lease_that_ran_out_is_nobodys(place: Place) -> None:
     account = place.account()
     place.lease(account, 0.7)
