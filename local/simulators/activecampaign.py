@@ -47,6 +47,7 @@ class ActiveCampaignSimulator(Simulator):
         "settings": {"base_url": "https://demo.api-us1.com", "currency": "usd"},
     }
     worlds = ({}, {"ready_made": False})
+    held = "dealGroups"
     settings: ClassVar[dict[str, Any]] = {
         # Whether a new pipeline has "To Contact", "In Contact" and "Follow Up", as it always has.
         "ready_made": True,

@@ -237,6 +237,8 @@ class Simulator:
     """What a world may set, with its defaults."""
     tokens: ClassVar[Tokens | None] = None
     """Where it gives OAuth 2 access tokens, if it does."""
+    held: ClassVar[str] = "pipelines"
+    """Under which key the state has the pipelines."""
     times: ClassVar[frozenset[str]] = frozenset()
     """Names of the fields that the provider's clock fills."""
     _routes: ClassVar[tuple[tuple[str, re.Pattern[str], str], ...]] = ()

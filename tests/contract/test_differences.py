@@ -329,7 +329,7 @@ def test_no_more_calls_of_an_account_begin_in_any_second_than_are_allowed(
         subject.verbs().list_pipelines(ListOptions(limit=1 + index))
     assert len(moments) == calls
     assert all(later - earlier > 1 for earlier, later in zip(moments, moments[pace:], strict=False))
-    assert all(later - earlier < 3 for earlier, later in pairwise(moments[:pace]))
+    assert all(later - earlier < 0.9 for earlier, later in pairwise(moments[:pace]))
     # What would come too late is not begun.
     left = len(moments)
     late = [Verbs(subject.account(), Options(), Deadline(0.5)) for _ in range(pace + 1)]

@@ -75,7 +75,7 @@ def test_every_answer_is_as_the_description_says(tmp_path: Path, monkeypatch: py
 
 
 def _forget_the_oldest(simulator: Any) -> None:
-    held = simulator.state["dealGroups" if simulator.name == "activecampaign" else "pipelines"]
+    held = simulator.state[simulator.held]
     for pipelines in held.values() if isinstance(held, dict) else [held]:
         del pipelines[:-HELD]
     del simulator._received[:-HELD]

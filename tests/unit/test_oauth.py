@@ -326,12 +326,20 @@ def test_who_holds_the_lease_is_waited_for(place: Place) -> None:
     account = place.account()
     place.lease(account, 10)
     stored = place.stored(account)
-    timer = Timer(0.6, lambda: place.store(account.id, stored, GOOD, access_token="another-token"))
+    moments = []
+
+    def store() -> None:
+        place.store(account.id, stored, GOOD, access_token="another-token")
+        moments.append(monotonic())
+
+    timer = Timer(0.6, store)
     timer.start()
     started = monotonic()
     assert _token(_fresh(account)) == "another-token"
-    assert 0.5 < monotonic() - started < 9
+    ended = monotonic()
+    assert ended - started > 0.5
     timer.join()
+    assert ended - moments[0] < 1.4  # from when it was there, however late this machine came to it
     assert not place.asked()
     assert place.item("refresh", account), "the other's lease is left to it"
 
@@ -384,7 +392,7 @@ def test_a_token_that_is_good_still_waits_for_nobody(place: Place) -> None:
     started = monotonic()
     assert _fresh(account) is account
     assert _fresh(account) is account
-    assert monotonic() - started < 4
+    assert monotonic() - started < 1
 
 
 # What the provider says

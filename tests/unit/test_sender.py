@@ -144,7 +144,7 @@ def test_a_read_is_sent_again_twice_and_not_more(
         with pytest.raises(error):
             case.send()
         assert case.count == 3
-        assert JITTER[0] * 2 <= monotonic() - started < JITTER[1] * 3 + 4
+        assert JITTER[0] * 2 <= monotonic() - started < JITTER[1] * 3 + 0.5
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 422, 500, 501, 505, 521])
@@ -214,7 +214,7 @@ def test_a_503_that_asks_for_a_wait_gets_it_or_is_passed_on(
             assert caught.value.headers["retry-after"] == str(seconds)
         else:
             case.send()
-            assert seconds <= monotonic() - started < seconds + 4
+            assert seconds <= monotonic() - started < seconds + 0.5
         assert case.count == count
 
 
@@ -262,7 +262,7 @@ def test_a_short_wait_that_a_429_asks_for_is_taken(monkeypatch: pytest.MonkeyPat
     with _case(monkeypatch, SLOW_DOWN, ok()) as case:
         started = monotonic()
         assert case.send(request_).status == 200
-        assert 1 <= monotonic() - started < 5
+        assert 1 <= monotonic() - started < 1.5
         assert case.statuses == [429, 200]
 
 
@@ -271,7 +271,7 @@ def test_no_more_than_two_seconds_are_waited_in_all(monkeypatch: pytest.MonkeyPa
         started = monotonic()
         with pytest.raises(RemoteError) as caught:
             case.send(POST)
-        assert 2 <= monotonic() - started < 6
+        assert 2 <= monotonic() - started < 2.5
         assert case.count == 3
         assert (caught.value.code, caught.value.headers["retry-after"]) == ("rate_limited", "1")
 
