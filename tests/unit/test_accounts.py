@@ -16,7 +16,7 @@ import pytest
 from local.simulators.base import closed_port
 from local.world import PREFIX, REGION, World
 from tests.unit.servers import Exchange, serving
-from unified_crm import accounts, providers
+from unified_crm import accounts, aws, providers
 from unified_crm.accounts import Account, base_url, load
 from unified_crm.credentials import Bearer, OAuth2
 from unified_crm.deadline import Deadline
@@ -72,9 +72,9 @@ def vault(secrets: Any) -> Vault:
 def no_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Secrets Manager does not answer."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", closed_port())
-    accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+    accounts._secrets.cache_clear()
     yield
-    accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+    accounts._secrets.cache_clear()
 
 
 def _everything(error: BaseException) -> str:
@@ -278,7 +278,7 @@ def test_where_secrets_manager_is_throttled_or_slow_the_call_can_be_sent_again_s
         for name, value in {"ENDPOINT_URL": server.url, "DEFAULT_REGION": REGION, "ACCESS_KEY_ID": "x"}.items():
             monkeypatch.setenv(f"AWS_{name}", value)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-        accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+        accounts._secrets.cache_clear()
         started = monotonic()
         with pytest.raises(CredentialsUnavailable) as caught:
             load(str(uuid4()), "acme")
@@ -293,12 +293,14 @@ def test_where_secrets_manager_is_asked_without_permission_nothing_is_found_out(
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+    aws.forget()
+    accounts.forget()
     try:
         with pytest.raises(CredentialsUnavailable):
             load(str(uuid4()), "acme")
     finally:
-        accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+        aws.forget()
+        accounts.forget()
 
 
 # The cache
@@ -309,7 +311,7 @@ def test_a_secret_that_was_read_is_used_again_for_a_while(vault: Vault) -> None:
     load(account_id, "acme")
     vault.change(account_id, {**GOOD, "settings": {"layout": 6}})
     assert load(account_id, "acme").settings == {"layout": 5}
-    accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+    accounts._secrets.cache_clear()
     assert load(account_id, "acme").settings == {"layout": 6}
 
 
@@ -331,9 +333,13 @@ def test_an_account_that_was_missing_is_found_once_it_is_there(vault: Vault) -> 
 
 def test_the_cache_does_not_grow_without_end(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accounts, "_CACHED_SECRETS", 2)
-    for account_id in [vault.store(GOOD) for _ in range(6)]:
+    accounts.forget()
+    ids = [vault.store(GOOD) for _ in range(6)]
+    for account_id in [*ids, ids[4]]:
         load(account_id, "acme")
-    assert len(accounts._secrets().store) <= 3
+    kept = [name.rpartition("/")[2] for name in accounts._secrets().kept]
+    assert kept == ids[4:]
+    accounts.forget()
 
 
 # Where the calls go

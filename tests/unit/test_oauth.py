@@ -48,12 +48,12 @@ def _another_process() -> None:
     """Forget what a process remembers, but for its connections."""
     oauth._memory.cache_clear()
     oauth._lock.cache_clear()
-    accounts._secrets().store.clear()
+    accounts._secrets().kept.clear()
 
 
 def _other_connections() -> None:
     oauth._tables.cache_clear()
-    accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+    accounts._secrets.cache_clear()
     _another_process()
 
 

@@ -427,7 +427,7 @@ def test_where_the_renewal_fails_nothing_has_happened(grant: Grant) -> None:
 
 def test_where_credentials_cannot_be_read_it_is_no_refusal(grant: Grant, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", closed_port())
-    accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+    accounts._secrets.cache_clear()
     grant.simulator.expire_tokens()
     try:
         with pytest.raises(CredentialsUnavailable):
@@ -435,7 +435,7 @@ def test_where_credentials_cannot_be_read_it_is_no_refusal(grant: Grant, monkeyp
         with pytest.raises(RemoteError):  # what takes back knows a provider's error only
             Sender(grant.account, circuits=Circuits(1000)).send(Request("GET", "/pipeline/"), Deadline(10), always=True)
     finally:
-        accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+        accounts._secrets.cache_clear()
 
 
 def test_an_account_without_a_refresh_token_gets_its_401(monkeypatch: pytest.MonkeyPatch) -> None:

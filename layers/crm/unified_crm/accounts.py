@@ -16,23 +16,21 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unified_crm import pace, providers
-from unified_crm.credentials import Credentials, secrets_in
+from unified_crm.credentials import KINDS, Credentials, secrets_in
 from unified_crm.errors import AccountUnusable, CredentialsUnavailable, InternalError, NotFound
 from unified_crm.provider import Provider
 from unified_crm.transport import Observe, Transport
+from unified_crm.vault import Vault
 
 CACHE_SECONDS = 60
 """How long a secret that was read is used again: short, so that a changed credential is soon the one in use."""
@@ -41,14 +39,14 @@ _ABSENT = frozenset({"ResourceNotFoundException", "InvalidRequestException", "Va
 """Secrets Manager's answers for a secret that is not there, is being deleted, or has no name that could be one."""
 
 
-class _Stored(BaseModel):
+class Stored(BaseModel):
     """An account's secret."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True, defer_build=True)
 
     provider: str
     tenant: str = Field(min_length=1)
-    credentials: Credentials
+    credentials: dict[str, Any]
     settings: dict[str, Any] | None = None
 
 
@@ -66,14 +64,24 @@ class Account:
     def transport(self, observe: Observe = lambda _: None) -> Transport:
         """A transport that speaks to the account's provider with its credentials."""
         origin = base_url(self.provider, self.settings)
+        credentials, secrets, headers = self._sent
         return Transport(
             origin,
-            self.provider.auth[self.credentials.type](self.credentials),
-            secrets_in(self.credentials),
+            credentials,
+            secrets,
             self.provider.label,
             observe,
-            headers={name: text.format_map(self.settings) for name, text in self.provider.headers.items()},
+            headers=headers,
             pace=pace.of(self.provider, origin, self.id),
+        )
+
+    @cached_property
+    def _sent(self) -> tuple[Mapping[str, str], tuple[str, ...], Mapping[str, str]]:
+        """The headers that carry the credentials, the secrets in these, and the headers beside."""
+        return (
+            self.provider.auth[self.credentials.type](self.credentials),
+            secrets_in(self.credentials),
+            {name: text.format_map(self.settings) for name, text in self.provider.headers.items()},
         )
 
 
@@ -88,7 +96,8 @@ def load(account_id: str, tenant: str, allowed: Iterable[str] | None = None, *, 
     """
     if allowed is not None and account_id not in allowed:
         raise _absent(account_id)
-    return _account(account_id, tenant, _secret_of(account_id, tenant, past_cache))
+    text = _read_secret(account_id, past_cache)
+    return _opened(account_id, tenant, text, os.environ.get("PROVIDER_HOST_SUFFIXES"))
 
 
 def store(account: Account, credentials: Mapping[str, Any], settings: Mapping[str, Any]) -> Account:
@@ -97,7 +106,7 @@ def store(account: Account, credentials: Mapping[str, Any], settings: Mapping[st
     What else the secret holds stays. Where another refresh token stands there by now, someone has authorized the
     account again, and nothing is changed. Raises as `load` does, CredentialsUnavailable also where it is not stored.
     """
-    text = _secret_of(account.id, account.tenant, past_cache=True)
+    text = _read_secret(account.id, past_cache=True)
     current = _account(account.id, account.tenant, text)
     if _refresh_token(current) != _refresh_token(account):
         return current
@@ -106,16 +115,13 @@ def store(account: Account, credentials: Mapping[str, Any], settings: Mapping[st
     secret["settings"] = {**(secret.get("settings") or {}), **settings}
     text = json.dumps(secret)
     changed = _account(account.id, account.tenant, text)
-    secrets, name = _secrets(), _secret_name(account.id)
     try:
-        # Not Powertools' own `set`, which would make a secret that was deleted meanwhile anew. The version is named by
-        # its content: to store it twice, where an answer was lost, is to store it once.
-        secrets.client.put_secret_value(SecretId=name, SecretString=text, ClientRequestToken=changed.fingerprint)
+        # The version is named by its content: to store it twice, where an answer was lost, is to store it once.
+        _secrets().write(_secret_name(account.id), text, changed.fingerprint)
     except (ClientError, BotoCoreError) as error:
         raise CredentialsUnavailable(
             "The account's credentials could not be stored just now.", headers={"retry-after": "1"}
         ) from error
-    secrets.add_to_cache(secrets._build_cache_key(name), text, CACHE_SECONDS)
     return changed
 
 
@@ -123,24 +129,49 @@ def _refresh_token(account: Account) -> Any:
     return getattr(account.credentials, "refresh_token", None)
 
 
+@lru_cache(_CACHED_SECRETS)
+def _opened(account_id: str, tenant: str, text: str | bytes, _: str | None) -> Account:
+    """As `_account`, remembered under all that its answer depends on."""
+    return _account(account_id, tenant, text)
+
+
 def _account(account_id: str, tenant: str, text: str | bytes) -> Account:
+    if _tenant_of(text) not in (None, tenant):
+        raise _absent(account_id)
     try:
-        stored = _Stored.model_validate_json(text)
+        stored = Stored.model_validate_json(text)
     except ValidationError as error:
-        where = "; ".join(".".join(map(str, each["loc"])) or "the whole" for each in error.errors(include_input=False))
-        raise AccountUnusable(f"What is stored for integrated account {account_id} is malformed: {where}") from None
+        raise _malformed(account_id, error) from None
+    credentials = _credentials(account_id, stored.credentials)
     try:
         provider = providers.load(stored.provider)
     except LookupError:
         raise AccountUnusable(f"Integrated account {account_id} names an unknown provider") from None
-    if stored.credentials.type not in provider.auth:
+    if credentials.type not in provider.auth:
         raise AccountUnusable(
             f"{provider.label} takes credentials of type {' or '.join(provider.auth)}, "
-            f"and integrated account {account_id} has {stored.credentials.type}"
+            f"and integrated account {account_id} has {credentials.type}"
         )
     settings = settings_for(provider, stored.settings or {}, account_id)
     fingerprint = hashlib.sha256(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")).hexdigest()
-    return Account(account_id, tenant, provider, stored.credentials, settings, fingerprint)
+    return Account(account_id, tenant, provider, credentials, settings, fingerprint)
+
+
+def _credentials(account_id: str, stored: Mapping[str, Any]) -> Credentials:
+    name = stored.get("type")
+    if not isinstance(name, str) or name not in KINDS:
+        raise _malformed(account_id, None, "credentials")
+    try:
+        return KINDS[name].model_validate(stored)
+    except ValidationError as error:
+        raise _malformed(account_id, error, "credentials", name) from None
+
+
+def _malformed(account_id: str, error: ValidationError | None, *above: str) -> AccountUnusable:
+    """The places that are wrong, and nothing of what stands there."""
+    places = [each["loc"] for each in error.errors(include_input=False)] if error else [()]
+    where = "; ".join(".".join(map(str, (*above, *place))) or "the whole" for place in places)
+    return AccountUnusable(f"What is stored for integrated account {account_id} is malformed: {where}")
 
 
 def settings_for(provider: Provider, stored: Mapping[str, Any], account_id: str) -> dict[str, Any]:
@@ -182,7 +213,12 @@ def base_url(provider: Provider, settings: Mapping[str, Any]) -> str:
 
 def at_origin(provider: Provider, url: str) -> str:
     """An address of the provider's, at the origin that PROVIDER_BASE_URLS gives for it, if any."""
-    origin = _origins(os.environ.get("PROVIDER_BASE_URLS") or "{}").get(provider.name)
+    return _redirected(provider.name, url, os.environ.get("PROVIDER_BASE_URLS") or "{}")
+
+
+@lru_cache(_CACHED_SECRETS)
+def _redirected(provider: str, url: str, origins: str) -> str:
+    origin = _origins(origins).get(provider)
     if origin is None:
         return url
     target, own = urlsplit(origin), urlsplit(url)
@@ -233,36 +269,30 @@ def _absent(account_id: str) -> NotFound:
     return NotFound(f"No integrated account {account_id}")
 
 
-def _secret_of(account_id: str, tenant: str, past_cache: bool) -> str | bytes:
-    """The text of an account's secret, if it is the tenant's."""
-    text = _read_secret(account_id, past_cache)
-    if _tenant_of(text) not in (None, tenant):
-        raise _absent(account_id)
-    return text
-
-
 def _read_secret(account_id: str, past_cache: bool) -> str | bytes:
-    secrets = _secrets()
-    if len(secrets.store) > _CACHED_SECRETS:
-        secrets.store.clear()
     try:
-        value = secrets.get(_secret_name(account_id), max_age=CACHE_SECONDS, force_fetch=past_cache)
-    except GetParameterError as error:
-        cause = error.__context__
-        if isinstance(cause, ClientError) and cause.response["Error"]["Code"] in _ABSENT:
+        return _secrets().read(_secret_name(account_id), past_cache=past_cache)
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] in _ABSENT:
             raise _absent(account_id) from None
         raise CredentialsUnavailable(
             "The account's credentials could not be read just now; nothing was sent to the provider.",
             headers={"retry-after": "1"},
         ) from error
-    return value if isinstance(value, str | bytes) else ""
 
 
-def _new_secrets() -> SecretsProvider:
-    # Its defaults wait a minute for a connection, longer than the function may live.
-    config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
-    return SecretsProvider(boto_config=config)
+@cache
+def _secrets() -> Vault:
+    """Made at the first use: an import must not need AWS."""
+    return Vault(seconds=CACHE_SECONDS, secrets=_CACHED_SECRETS)
 
 
-_secrets: Callable[[], SecretsProvider] = cache(_new_secrets)
-"""Made at the first use: an import must not need AWS."""
+def prepare() -> None:
+    """Make what every `load` needs. Asks nobody."""
+    _secrets()
+
+
+def forget() -> None:
+    """Read every secret anew, by a client of its own."""
+    _secrets.cache_clear()
+    _opened.cache_clear()

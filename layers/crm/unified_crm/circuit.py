@@ -1,25 +1,22 @@
 """A circuit for each address of a provider: after a run of failures it is not called for a while.
 
 This is Powertools' circuit breaker with its state in this process: a call to DynamoDB for each call to a provider would
-cost more than it saves, and each function finds out by itself within some calls. Accounts whose providers give them
-hosts of their own share no circuit, so that a host that is down takes no others along.
+cost more than it saves, and each function finds out by itself within some calls. It is asked from a first failure on
+until a call succeeds: as long as there is none, it has nothing to count. Accounts whose providers give them hosts of
+their own share no circuit, so that a host that is down takes no others along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
-from threading import Lock
-from time import time
-
-from aws_lambda_powertools.utilities.circuit_breaker import CircuitBreakerConfig, CircuitInfo, CircuitState
-from aws_lambda_powertools.utilities.circuit_breaker import circuit_breaker as breaker
-from aws_lambda_powertools.utilities.circuit_breaker.persistence import CircuitBreakerPersistenceLayer
-from aws_lambda_powertools.utilities.circuit_breaker.persistence.base import CircuitBreakerExistingLockError
-from aws_lambda_powertools.utilities.circuit_breaker.persistence.record import CircuitStateRecord
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from unified_crm.errors import CircuitOpen, ProviderError, ProviderTimeout, ProviderUnreachable, RemoteError
 from unified_crm.provider import Reply
+
+if TYPE_CHECKING:
+    from unified_crm.breaker import Breaker
 
 FAILURES = 8
 SECONDS = 10
@@ -35,39 +32,6 @@ def down(error: BaseException) -> bool:
     return isinstance(error, ProviderUnreachable) or (isinstance(error, ProviderTimeout) and error.may_have_acted)
 
 
-class _Config(CircuitBreakerConfig):
-    def counts_as_failure(self, exception: Exception) -> bool:
-        return down(exception)
-
-
-class _Memory(CircuitBreakerPersistenceLayer):
-    """The state of circuits, as long as the process lives. There is a record only of those that were open once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._records: dict[str, CircuitStateRecord] = {}
-        self._electing = Lock()
-
-    def _get_record(self, name: str) -> CircuitStateRecord | None:
-        return self._records.get(name)
-
-    def _put_record(
-        self, record: CircuitStateRecord, condition: str | None = None, expected_opened_at: int | None = None
-    ) -> None:
-        with self._electing:
-            if condition == "half_open" and not self._may_try(self._records[record.name], expected_opened_at):
-                raise CircuitBreakerExistingLockError
-            self._records[record.name] = record
-
-    def _may_try(self, held: CircuitStateRecord, opened_at: int | None) -> bool:
-        if held.state == CircuitState.HALF_OPEN:
-            return held.probe_lease_expiry is not None and held.probe_lease_expiry <= time()
-        return held.state == CircuitState.OPEN and held.opened_at == opened_at
-
-    def _update_record(self, record: CircuitStateRecord) -> None:
-        self._put_record(record)
-
-
 class Circuits:
     """Circuits that open after `failures` in a row, for `seconds`; then one call tries whether it is over.
 
@@ -75,37 +39,45 @@ class Circuits:
     """
 
     def __init__(self, failures: int = FAILURES, seconds: int = SECONDS) -> None:
-        self._seconds = seconds
-        self._config = _Config(
-            failure_threshold=failures, recovery_timeout=seconds, success_threshold=1, local_cache_max_age=0
-        )
-        self._store = _Memory()
+        self._limits = (failures, seconds)
+        self._failing: set[str] = set()
 
     def call(self, name: str, label: str, send: Callable[[], Reply], *, always: bool = False) -> Reply:
         """What `send` gives, through the circuit `name`, which counts how it ends.
 
         Raises what `send` raises, and CircuitOpen in its place while the circuit is open; `always` sends even then.
         """
-
-        def outcome() -> Reply | ProviderError:
+        if name not in self._failing:
             try:
                 return send()
-            except RemoteError as error:
-                if down(error):
+            except ProviderError as error:
+                if not down(error):
                     raise
-                return error  # it refused, so it is there: that ends a run of failures
+                failure = error
 
-        def refuse(circuit: CircuitInfo) -> Reply | ProviderError:
-            if always:
-                return send()
-            seconds = max(1, ceil((circuit.opened_at or 0) + self._seconds - time()))
-            raise CircuitOpen(f"{label} has failed too often just now and was not called.", seconds)
+            def fail() -> Reply:
+                raise failure
 
-        guard = breaker(name, self._store, on_circuit_open=refuse, config=self._config)
-        found: Reply | ProviderError = guard(outcome)()
-        if isinstance(found, ProviderError):
-            raise found
-        return found
+            self._failing.add(name)
+            return self._breaker.call(name, label, fail, always=always)
+        ended = False
+        try:
+            reply = self._breaker.call(name, label, send, always=always)
+            ended = not always  # which may have gone past an open circuit
+        except ProviderError as error:
+            ended = not (always or down(error) or isinstance(error, CircuitOpen))
+            raise
+        finally:
+            if ended:
+                self._failing.discard(name)
+        return reply
+
+    @cached_property
+    def _breaker(self) -> Breaker:
+        """Imported for the first failure: it brings boto3 along, which takes a tenth of a cold start."""
+        from unified_crm.breaker import Breaker
+
+        return Breaker(*self._limits)
 
 
 SHARED = Circuits()

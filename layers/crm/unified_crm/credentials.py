@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
 
 
 def _sendable(secret: SecretStr) -> SecretStr:
@@ -20,7 +21,8 @@ Secret = Annotated[SecretStr, AfterValidator(_sendable)]
 
 
 class _Credentials(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    # Most accounts of a process have one kind: a schema is built for the first that has it.
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 class ApiKey(_Credentials):
@@ -48,7 +50,9 @@ class OAuth2(_Credentials):
     client_secret: Secret | None = None
 
 
-Credentials = Annotated[ApiKey | Bearer | OAuth2, Field(discriminator="type")]
+Credentials = ApiKey | Bearer | OAuth2
+KINDS: Mapping[str, type[Credentials]] = {"api_key": ApiKey, "bearer": Bearer, "oauth2": OAuth2}
+"""By their `type`."""
 
 
 def secrets_in(credentials: BaseModel) -> tuple[str, ...]:

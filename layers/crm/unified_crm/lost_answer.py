@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from unified_crm.errors import OutcomeUnknown, ProviderError, RemoteError
 from unified_crm.mapping import Table
@@ -29,8 +28,7 @@ class Asker(Protocol):
         """Sleep, if there is then still time for a call; whether there was."""
 
 
-@dataclass(frozen=True)
-class Search:
+class Search(NamedTuple):
     """Looks through what there is, by the provider's list flow, for what the lost create made.
 
     Ours is a pipeline of the name that was sent, that came into being since, and has no stage that was not asked for

@@ -37,7 +37,13 @@ W = TypeVar("W", bound=BaseModel)
 
 
 class _Write(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
+
+
+class _Read(BaseModel):
+    """What is validated nowhere at run time: for its names, and for the API's description."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 class StageInPipelineWrite(_Write):
@@ -88,13 +94,13 @@ class StageWrite(_Write):
     remote_data: RemoteData | None = None
 
 
-class Reference(BaseModel):
+class Reference(_Read):
     """Another resource, by its id."""
 
     id: str
 
 
-class StageInPipeline(BaseModel):
+class StageInPipeline(_Read):
     """A stage, read along with its pipeline. Times are RFC 3339 in UTC."""
 
     id: str
@@ -106,7 +112,7 @@ class StageInPipeline(BaseModel):
     updated_at: str | None
 
 
-class Pipeline(BaseModel):
+class Pipeline(_Read):
     """A pipeline, as it is read. Times are RFC 3339 in UTC."""
 
     id: str
@@ -123,7 +129,7 @@ class NamedReference(Reference):
     name: str | None
 
 
-class Stage(BaseModel):
+class Stage(_Read):
     """A stage, as it is read by itself. `position` counts from 0. Times are RFC 3339 in UTC."""
 
     id: str

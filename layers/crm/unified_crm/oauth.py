@@ -24,15 +24,13 @@ from functools import cache, lru_cache
 from random import uniform
 from threading import Lock
 from time import monotonic, sleep, time
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
-from boto3.session import Session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pydantic import ValidationError
 
-from unified_crm import accounts, remote_errors
+from unified_crm import accounts, aws, remote_errors
 from unified_crm.accounts import Account
 from unified_crm.credentials import OAuth2, secrets_in
 from unified_crm.deadline import Deadline
@@ -65,8 +63,7 @@ MARK_DAYS = 90
 _REMEMBERED = 1000
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """Something that happened to an account's access; `name` is fit to be a metric's.
 
     `RefreshTokenLost`: the provider gave a new refresh token, and it could not be stored. This process goes on with it
@@ -191,8 +188,7 @@ def _busy() -> CredentialsUnavailable:
 # Asking the provider
 
 
-@dataclass(frozen=True)
-class _Grant:
+class _Grant(NamedTuple):
     """What an access token is renewed with."""
 
     endpoint: TokenEndpoint
@@ -345,8 +341,7 @@ class _Unsaved:
     again: float
 
 
-@dataclass(frozen=True)
-class _Refusal:
+class _Refusal(NamedTuple):
     """The fingerprint of a secret that was refused, None where there is none, as it was known until a moment."""
 
     fingerprint: str | None
@@ -367,6 +362,12 @@ class _Memory:
 @cache
 def _memory() -> _Memory:
     return _Memory()
+
+
+def forget() -> None:
+    """This process knows of no refusal and of no renewal, and has a time of its own at which it renews."""
+    _memory.cache_clear()
+    _tables.cache_clear()
 
 
 @lru_cache(_REMEMBERED)
@@ -495,6 +496,4 @@ def _needs_reauth(account: Account) -> NeedsReauth:
 
 @cache
 def _tables() -> Any:
-    # Its defaults wait a minute, longer than the function may live.
-    config = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-    return Session().client("dynamodb", config=config)
+    return aws.client("dynamodb", read_timeout=2)

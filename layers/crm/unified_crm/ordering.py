@@ -6,15 +6,13 @@ Nothing is numbered anew while the order is right, and what nobody named keeps i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from unified_crm.mapping import whole
 from unified_crm.provider import Record
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A place in the wanted list of stages: the stage that has it now, None for a new one, and what to write."""
 
     before: Record | None

@@ -92,6 +92,12 @@ def of(provider: Provider, *account: str) -> Pace | None:
     return pace
 
 
+def forget() -> None:
+    """No call has been sent by this process."""
+    with _LOCK:
+        _PACES.clear()
+
+
 @cache
 def _overridden(text: str) -> dict[str, int]:
     try:

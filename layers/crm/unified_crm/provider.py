@@ -19,7 +19,8 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from unified_crm.credentials import ApiKey, Bearer, OAuth2
@@ -28,6 +29,7 @@ from unified_crm.mapping import Table
 
 Record = dict[str, Any]
 """One thing as the provider shows it."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Reply:
     def json(self) -> Any:
         """The body read as JSON. Raises ProviderBadReply where it is none."""
         try:
-            return json.loads(self.body, parse_constant=_refuse, parse_float=_finite)
+            return _DECODER.decode(self.body.decode(json.detect_encoding(self.body), "surrogatepass"))
         except (ValueError, RecursionError) as error:
             raise ProviderBadReply(f"The provider answered {self.status} with a body that is not JSON.") from error
 
@@ -93,8 +95,10 @@ def _finite(text: str) -> float:
     return value if isfinite(value) else _refuse(text)
 
 
-@dataclass(frozen=True)
-class Undo:
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
+class Undo(NamedTuple):
     """How to take back what a step created: `flow` makes a new flow that deletes it, and may be called again.
 
     `resource`, `id` and `name` tell the caller what was left behind if that fails. A 404 while undoing means that it
@@ -149,8 +153,7 @@ def segment(value: str | int) -> str:
     return quote(str(value), safe="")
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """What a flow works from. `entity` is the provider's own name of the object type; `values` are unified fields.
 
     `resource` is what the caller's call is about, `pipelines` or `stages`. `force`: delete what is in use, too.
@@ -158,11 +161,11 @@ class Call:
     """
 
     entity: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-    remote_data: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = NOTHING
+    remote_data: Mapping[str, Any] = NOTHING
     resource: str = "pipelines"
     force: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = NOTHING
 
 
 def _as_they_are(_: Call, stages: list[Record]) -> list[Record]:
@@ -177,8 +180,7 @@ def _never(_: Record) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Editor:
+class Editor(NamedTuple):
     """The single writes by which a pipeline changes; `edit.Edit` makes everything else of them.
 
     Each makes one request from the pipeline's record and what is to be written: `write` its own fields, `insert` a
@@ -220,8 +222,7 @@ class Editor:
         return bool(self.arrange or self.order or self.replace)
 
 
-@dataclass(frozen=True)
-class Need:
+class Need(NamedTuple):
     """A field that the provider requires to create a pipeline, and that no unified field stands for.
 
     `path` is its dotted path in the body: a caller gives it in `remote_data`, else the account's `setting` is taken,
@@ -232,8 +233,7 @@ class Need:
     setting: str
 
 
-@dataclass(frozen=True)
-class Pipelines:
+class Pipelines(NamedTuple):
     """Pipelines at this provider: the field table for an object type, and a flow for each verb it has.
 
     Stages come with their pipelines, so that their verbs are made of these by the engine. `id` and `stage_id` are
@@ -260,8 +260,7 @@ class Pipelines:
     lag: float = 0
 
 
-@dataclass(frozen=True)
-class Entities:
+class Entities(NamedTuple):
     """Which object types have pipelines: {unified name: the provider's}. `others`: any further one, by its own name."""
 
     names: Mapping[str, str]
@@ -273,11 +272,13 @@ class Entities:
 
     def to_unified(self, remote: str) -> str:
         """The unified name of a provider's object type."""
-        return next((unified for unified, name in self.names.items() if name == remote), remote)
+        for unified, name in self.names.items():
+            if name == remote:
+                return unified
+        return remote
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """What an error of the provider's means: the first rule that fits decides.
 
     `code` is one of `errors.REMOTE_CODES`. `text` is a regular expression, looked for in the reply's body without
@@ -290,8 +291,7 @@ class Rule:
     method: str | None = None
 
 
-@dataclass(frozen=True)
-class RateLimit:
+class RateLimit(NamedTuple):
     """How a provider tells of its rate limit.
 
     `limit` is its documented measure, in calls, said where an answer does not tell. The names of its own headers,
@@ -307,7 +307,7 @@ class RateLimit:
     limit_header: str = "x-ratelimit-limit"
     remaining_header: str = "x-ratelimit-remaining"
     window_ms_header: str | None = None
-    waits: Mapping[str, int] = field(default_factory=dict)
+    waits: Mapping[str, int] = NOTHING
     wait_key: str | None = None
     window: int = 1
     daily_header: str | None = None
@@ -320,8 +320,7 @@ LABEL = "[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 """One label of a host's name: the pattern of a setting that becomes part of an address."""
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One of an account's own settings, which its secret holds beside the credentials. It is a text.
 
     `about` says to the operator what it is. `pattern` is a regular expression for the whole of it. With `suffixes` it
@@ -343,8 +342,7 @@ class Setting:
         return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-@dataclass(frozen=True)
-class TokenEndpoint:
+class TokenEndpoint(NamedTuple):
     """Where OAuth 2 tokens come from. `url` and `authorize` are https; settings stand in them as in `base_url`.
 
     `client_auth`: the client's id and secret go as HTTP Basic (`basic`), or in the body (`body`), which is a form or
@@ -358,7 +356,7 @@ class TokenEndpoint:
     client_auth: Literal["basic", "body"] = "body"
     body: Literal["form", "json"] = "form"
     rotates: bool = True
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = NOTHING
     redirect_uri: bool = False
     scopes: tuple[str, ...] = ()
     base_url_key: str | None = None
@@ -388,8 +386,7 @@ def bearer(credentials: Bearer | OAuth2) -> Mapping[str, str]:
     return {"authorization": "Bearer " + token.get_secret_value()}
 
 
-@dataclass(frozen=True)
-class Provider:
+class Provider(NamedTuple):
     """A CRM, as its file declares it.
 
     `base_url` is https and has no trailing slash; `{name}` in it stands for one of the account's `settings`, and for
@@ -410,7 +407,7 @@ class Provider:
     errors: tuple[Rule, ...]
     rate_limit: RateLimit
     settings: tuple[Setting, ...] = ()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NOTHING
     oauth: TokenEndpoint | None = None
     query_credentials: frozenset[str] = frozenset()
     scope_keys: tuple[str, ...] = ()

@@ -40,6 +40,12 @@ def newer(key: tuple[str, ...], shown: Record, table: Table) -> Record:
     return shown if _updated(shown, table) > _updated(written, table) else written
 
 
+def forget() -> None:
+    """Nothing has been written by this process."""
+    with _LOCK:
+        _WRITTEN.clear()
+
+
 def _updated(record: Record, table: Table) -> str:
     """RFC 3339 in UTC, so that texts compare as times do; a fraction of a second comes after none."""
     value: Any = table["updated_at"].to_unified(record) if "updated_at" in table else None

@@ -14,7 +14,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from unified_crm import providers
 from unified_crm.admin import aws
 from unified_crm.admin.accounts import (
-    KINDS,
     RECOVERY_DAYS,
     add_account,
     canonical,
@@ -24,6 +23,7 @@ from unified_crm.admin.accounts import (
 )
 from unified_crm.admin.console import Failure, tell
 from unified_crm.admin.tokens import PREFIX_LETTERS, create_token, list_tokens, revoke_token
+from unified_crm.credentials import KINDS
 from unified_crm.errors import UnifiedError
 from unified_crm.provider import Provider
 

@@ -9,16 +9,16 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime
 from time import time
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 from uuid import UUID, uuid4
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 
 from unified_crm import accounts
 from unified_crm.accounts import Account
 from unified_crm.admin import aws
 from unified_crm.admin.console import Failure, Question, ask, confirm, show, show_table, tell, utc
-from unified_crm.credentials import Credentials, OAuth2
+from unified_crm.credentials import KINDS, Credentials, OAuth2
 from unified_crm.deadline import Deadline
 from unified_crm.engine import Options, Run
 from unified_crm.errors import (
@@ -33,10 +33,12 @@ from unified_crm.provider import Call, Flow, Provider
 
 CHECK_SECONDS = 20.0
 RECOVERY_DAYS = 30
-KINDS: Mapping[str, type[BaseModel]] = {
-    get_args(kind.model_fields["type"].annotation)[0]: kind for kind in get_args(get_args(Credentials)[0])
-}
-"""The types of credentials."""
+
+
+class Stored(accounts.Stored):
+    """An account's secret, read at once: `load` reads the credentials by themselves, which starts faster."""
+
+    credentials: Annotated[Credentials, Field(discriminator="type")]  # type: ignore[assignment]
 
 
 def add_account(options: argparse.Namespace) -> None:
@@ -80,7 +82,7 @@ def _below(start: str, answers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _without_requirements(provider: Provider) -> Provider:
-    return replace(provider, settings=tuple(replace(each, required=False) for each in provider.settings))
+    return provider._replace(settings=tuple(each._replace(required=False) for each in provider.settings))
 
 
 def _setting_questions(provider: Provider, kind: str, given: Mapping[str, Any]) -> list[Question]:
@@ -110,13 +112,11 @@ def _holds(annotation: Any, kind: type) -> bool:
     return annotation is kind or any(_holds(each, kind) for each in get_args(annotation))
 
 
-def _validated(
-    provider: Provider, tenant: str, credentials: dict[str, str], settings: dict[str, Any]
-) -> accounts._Stored:
+def _validated(provider: Provider, tenant: str, credentials: dict[str, str], settings: dict[str, Any]) -> Stored:
     """What is to be stored, as the functions will read it. No text of pydantic's is shown: it may hold an input."""
     whole = {"provider": provider.name, "tenant": tenant, "credentials": credentials, "settings": settings}
     try:
-        stored = accounts._Stored.model_validate(whole)
+        stored = Stored.model_validate(whole)
     except ValidationError as error:
         # The second part of a credential's place is its type.
         places = [tuple(map(str, each["loc"])) for each in error.errors(include_input=False, include_context=False)]
@@ -152,7 +152,7 @@ def _warn_of_refresh(credentials: OAuth2) -> None:
 
 
 def _store(
-    account_id: str, stored: accounts._Stored, settings: Mapping[str, Any], *, replace_: bool, kms_key: str | None
+    account_id: str, stored: Stored, settings: Mapping[str, Any], *, replace_: bool, kms_key: str | None
 ) -> None:
     credentials = {
         name: value.get_secret_value()
@@ -205,7 +205,7 @@ def list_accounts(options: argparse.Namespace) -> None:
 
 def _row(account_id: str, text: str | bytes) -> tuple[str, ...]:
     try:
-        stored = accounts._Stored.model_validate_json(text)
+        stored = Stored.model_validate_json(text)
     except ValidationError:
         tenant = accounts._tenant_of(text)
         return (account_id, tenant if isinstance(tenant, str) else "-", "malformed", "-", "-", "-")
