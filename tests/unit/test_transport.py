@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -16,18 +17,22 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from hypothesis import given
+import urllib3
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from urllib3.exceptions import HTTPError
+from urllib3.util.ssl_ import create_urllib3_context
 
 from local.simulators.base import closed_port
 from tests.unit import servers
 from tests.unit.servers import Server, answering, at_most, ok, serving
 from tests.unit.strategies import bounded
-from unified_crm import transport
+from unified_crm import connections, transport
+from unified_crm.connections import MAX_REPLY_BYTES
 from unified_crm.deadline import Deadline
 from unified_crm.errors import ProviderBadReply, ProviderError, ProviderTimeout, ProviderUnreachable
 from unified_crm.provider import Reply, Request
-from unified_crm.transport import MAX_REPLY_BYTES, Exchange, Transport
+from unified_crm.transport import Exchange, Transport
 
 SECRET = "sesame-open-4711"
 GET, POST = Request("GET", "/things"), Request("POST", "/things", json={"name": "é"})
@@ -47,7 +52,7 @@ def _send(
 @pytest.fixture(autouse=True)
 def _forget_connections() -> Iterator[None]:
     yield
-    transport._POOL.clear()
+    transport.forget()
 
 
 # What is sent
@@ -188,6 +193,72 @@ def test_a_redirect_is_not_followed(status: int) -> None:
             _send(server, POST, authorization=SECRET)
         assert other.requests == []
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "surplus",
+    [b'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"old"', b" ", b"x" * 100_000],
+    ids=["answer", "blank", "much"],
+)
+@pytest.mark.parametrize("head", ["", "X-Odd: \xe9\r\n"], ids=["plain", "not plain"])
+def test_what_comes_beside_an_answer_is_no_part_of_the_next(surplus: bytes, head: str) -> None:
+    def talk(exchange: servers.Exchange) -> bool:
+        exchange.send(ok(str(len(server.requests)).encode(), head) + (surplus if len(server.requests) == 1 else b""))
+        return True
+
+    with serving(talk) as server:
+        assert [_send(server).json, _send(server).json] == [1, 2]
+
+
+@pytest.mark.parametrize("cut", [*range(1, 130, 9), 20_000, 66_000])
+def test_an_answer_may_come_in_pieces(cut: int) -> None:
+    body = json.dumps(["é" * 10_000, "x"]).encode()
+    answer = ok(body, "Date: Sun, 22 Nov 2026 00:00:00 GMT\r\nX-More: a, b\r\n")
+
+    def talk(exchange: servers.Exchange) -> bool:
+        exchange.send(answer[:cut])
+        time.sleep(0.02)
+        exchange.send(answer[cut:])
+        return True
+
+    with serving(talk) as server:
+        for _ in range(2):
+            reply = _send(server)
+            assert (reply.body, reply.headers["x-more"]) == (body, "a, b")
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 3\r\nContent-Length: 3\r\n",
+        "Content-Length: 3\r\nConnection: close\r\n",
+        "Content-Length: 3 \r\n",
+        "content-length:3\r\n",
+        "Content-Length: 3\r\nConnection: Keep-Alive\r\n",
+        "Content-Length: 9\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+        "X-Folded: a\r\n b\r\nContent-Length: 3\r\n",
+    ],
+)
+def test_an_answer_ends_where_its_head_says(framing: str) -> None:
+    body = b"3\r\n[1]\r\n0\r\n\r\n" if "chunked" in framing else b"[1]"
+    with serving(answering(f"HTTP/1.1 200 OK\r\n{framing}\r\n".encode() + body, keep=True)) as server:
+        assert [_send(server).json, _send(server).json] == [[1], [1]]
+
+
+def test_a_header_that_goes_on_in_another_line_is_one() -> None:
+    with serving(answering(ok(head="X-Folded: a \r\n\tb\r\nRetry-After: 7\r\n"))) as server:
+        headers = _send(server).headers
+    assert (headers["x-folded"], headers["retry-after"]) == ("a b", "7")
+
+
+def test_a_header_with_a_line_break_is_never_sent() -> None:
+    with serving(answering(ok())) as server:
+        for value in ("a\r\nX-Other: b", "a\nb", "a\rb"):
+            with pytest.raises(ValueError, match="line break"):
+                _send(server, authorization=value)
+        assert server.requests == []
 
 
 # Size
@@ -409,6 +480,25 @@ def test_a_trusted_certificate_lets_requests_through(tls: ssl.SSLContext) -> Non
         assert server.connections == 1
 
 
+@pytest.mark.usefixtures("trusted")
+def test_certificates_are_read_once_for_all_connections(tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ssl.SSLContext] = []
+    new = create_urllib3_context
+
+    def counted(**how: Any) -> ssl.SSLContext:
+        made.append(new(**how))
+        return made[-1]
+
+    monkeypatch.setattr(connections, "create_urllib3_context", counted)
+    with serving(answering(ok(), keep=False), tls) as server, serving(answering(ok()), tls) as other:
+        for each in (server, server, other):
+            _send(each)
+    (context,) = made
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
 # Connections are used again
 
 
@@ -417,6 +507,14 @@ def test_calls_one_after_the_other_share_a_connection() -> None:
         for request in (GET, POST, GET, Request("DELETE", "/x")):
             _send(server, request)
         assert (len(server.requests), server.connections) == (4, 1)
+
+
+def test_only_the_last_origins_keep_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_ORIGINS", 1)
+    with serving(answering(ok(), keep=True)) as server, serving(answering(ok(), keep=True)) as other:
+        for each in (server, server, other, server, server):
+            _send(each)
+        assert (server.connections, other.connections) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -507,6 +605,18 @@ def test_a_credential_packed_in_gzip_is_redacted() -> None:
         assert _send(server).json == ["[redacted]"]
 
 
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=6, max_size=40), st.data())
+def test_no_form_of_a_secret_goes_without_its_mark(secret: str, data: st.DataObject) -> None:
+    forms, marks, hides = transport._redactions((secret,))
+    assert all(any(mark in form for mark in marks) for form in forms)
+    at = data.draw(st.integers(0, len(secret) - 1))
+    short = {'"': '\\"', "\\": "\\\\", "/": "\\/"}
+    escaped = data.draw(
+        st.sampled_from([f"\\u{ord(secret[at]):04x}", f"\\u{ord(secret[at]):04X}", short.get(secret[at], "")])
+    )
+    assert not escaped or hides(escaped.encode())
+
+
 def test_a_text_of_a_few_letters_is_no_secret() -> None:
     with serving(answering(ok(b'["abcde"]'))) as server:
         assert _send(server, secrets=("abcde", "")).json == ["abcde"]
@@ -586,6 +696,27 @@ _answers = st.binary(max_size=60) | st.builds(
 )
 
 
+_plain_answers = st.builds(
+    lambda status, heads, body, length: (
+        b"HTTP/1.1 %d X\r\n%bContent-Length: %d\r\n\r\n%b"
+        % (status, b"".join(b"%b:%b\r\n" % head for head in heads), max(0, len(body) + length), body)
+    ),
+    st.sampled_from([200, 201, 204, 304, 400, 404, 503, 999]),
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"Date", b"X-A", b"x-a", b"Retry-After", b"Connection", b"Content-Length", b"X A", b""]),
+            st.sampled_from(
+                [b" a", b"\tb \t", b"", b" 3", b" close", b" Keep-Alive", b" \xe9", b" a\r\n folded", b"\n c"]
+            ),
+        ),
+        max_size=3,
+    ),
+    st.binary(max_size=20),
+    st.sampled_from([0, 0, 0, 1, -1, -3]),
+)
+"""Most of them are read the short way."""
+
+
 @pytest.fixture(scope="module")
 def anything() -> Iterator[Server]:
     with serving(answering(b"")) as server:
@@ -602,5 +733,37 @@ def test_whatever_comes_back_is_a_reply_or_an_error_of_the_tree(anything: Server
     except ProviderError:
         return
     finally:
-        transport._POOL.clear()
+        transport.forget()
     assert 200 <= reply.status <= 999
+
+
+def _by_urllib3(server: Server) -> tuple[int, dict[str, str], bytes] | None:
+    """What urllib3's own connection makes of an answer: status, headers and body, None where it is none."""
+    with urllib3.PoolManager(retries=False, timeout=2) as pool:
+        try:
+            answer = pool.request("GET", f"{server.url}/things", redirect=False, preload_content=False)
+            body = b"".join(answer.stream())
+        except HTTPError:
+            return None
+    return answer.status, {name.lower(): _unfolded(value) for name, value in answer.headers.items()}, body
+
+
+def _unfolded(value: str) -> str:
+    """On one line, and without the blanks around it that belong to no value: RFC 9112, 5."""
+    return re.sub(r"[ \t]*\r?\n[ \t]+", " ", value).strip(" \t")
+
+
+@settings(bounded, max_examples=400)
+@given(answer=_answers | _plain_answers)
+def test_an_answer_is_read_as_urllib3_reads_it(anything: Server, answer: bytes) -> None:
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+    anything.talk = answering(answer)
+    expected = _by_urllib3(anything)
+    try:
+        reply = _send(anything, seconds=2)
+    except ProviderError:
+        assert expected is None or not expected[0] >= 200 or 300 <= expected[0] < 400
+    else:
+        assert (reply.status, {name: _unfolded(each) for name, each in reply.headers.items()}, reply.body) == expected
+    finally:
+        transport.forget()

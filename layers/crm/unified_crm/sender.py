@@ -8,7 +8,7 @@ from typing import Any
 
 from urllib3.exceptions import ProtocolError
 
-from unified_crm import accounts, circuit, oauth, remote_errors
+from unified_crm import circuit, oauth, remote_errors
 from unified_crm.accounts import Account
 from unified_crm.circuit import Circuits
 from unified_crm.credentials import OAuth2
@@ -57,7 +57,7 @@ class Sender:
     def _use(self, account: Account) -> None:
         self._account = account
         self._transport = account.transport(self._observe)
-        self._circuit = f"{account.provider.name} {accounts.base_url(account.provider, account.settings)}"
+        self._circuit = f"{account.provider.name} {self._transport.base_url}"
 
     @property
     def paced(self) -> bool:

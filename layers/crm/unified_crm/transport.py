@@ -1,4 +1,4 @@
-"""The one place that sends bytes: one connection pool, deadlines that hold, redaction.
+"""The one place that sends bytes: pooled connections, deadlines that hold, redaction.
 
 Nothing is sent a second time here, no redirect is followed, and what comes back is bounded in size and time. A fault
 of the network becomes a `ProviderError` that says whether the provider may have acted.
@@ -6,25 +6,21 @@ of the network becomes a `ProviderError` that says whether the provider may have
 
 from __future__ import annotations
 
-import io
 import json
 import re
-import socket
-import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import lru_cache
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-import urllib3
-from urllib3 import exceptions
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.util import Timeout
+from urllib3 import HTTPResponse, exceptions
+from urllib3.util import Retry, Timeout
 
+from unified_crm.connections import MAX_REPLY_BYTES, Pools, Whole
 from unified_crm.deadline import Deadline
 from unified_crm.errors import ProviderBadReply, ProviderError, ProviderTimeout, ProviderUnreachable
 from unified_crm.pace import Pace
@@ -32,14 +28,14 @@ from unified_crm.provider import Reply, Request
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
-MAX_REPLY_BYTES = 48 * 1024 * 1024
-"""A thousand pipelines of a hundred stages are some 26 MB at HubSpot; a page of them is what goes on to the caller."""
 _CHUNK_BYTES = 256 * 1024
 _REDACTED = b"[redacted]"
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_NEVER = Retry(False, redirect=False)
+_REMEMBERED = 1000
 
 
-@dataclass(frozen=True)
-class Exchange:
+class Exchange(NamedTuple):
     """What is known of one call when it has ended: for logs and metrics. `status` is None where no answer came."""
 
     method: str
@@ -70,11 +66,13 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         pace: Pace | None = None,
     ) -> None:
-        self._base_url = base_url
+        self.base_url = base_url
+        scheme, netloc, self._path, *_ = urlsplit(base_url)
+        self._origin = f"{scheme}://{netloc}"
         self._credential_headers = tuple(credentials)
         self._headers = {"accept": "application/json", "user-agent": "unified-crm", **(headers or {}), **credentials}
         self.pace = pace
-        self._redactions = _redactions(secrets)
+        self._redactions, self._marks, self._hides = _redactions(tuple(secrets))
         self._label = label
         self._observe = observe
 
@@ -93,10 +91,11 @@ class Transport:
         headers = {**self._headers, "content-type": kind}
 
         def exchange() -> Reply:
-            reply = self._exchange("POST", self._base_url, headers, body.encode(), deadline)
+            target = self.base_url.removeprefix(self._origin)
+            reply = self._exchange("POST", target, headers, body.encode(), deadline)
             return reply if reply.status < 300 else replace(reply, body=self._redact(reply.body))
 
-        return self._observed("POST", urlsplit(self._base_url).path, exchange)
+        return self._observed("POST", self._path, exchange)
 
     def _observed(self, method: str, path: str, exchange: Callable[[], Reply]) -> Reply:
         started = monotonic()
@@ -119,13 +118,13 @@ class Transport:
         url = re.sub(
             "%7B(id%20of%20step%20[0-9]+(?:%2C%20stage%20[0-9]+)?)%7D",
             lambda found: "{" + unquote(found[1]) + "}",
-            self._url(request),
+            self._origin + self._target(request),
         )
         return {"method": request.method, "url": url, "headers": shown, "body": _body(request)}
 
-    def _url(self, request: Request) -> str:
-        query = urlencode(request.query, quote_via=quote)
-        return self._base_url + request.path + (f"?{query}" if query else "")
+    def _target(self, request: Request) -> str:
+        query = urlencode(request.query, quote_via=quote) if request.query else ""
+        return self._path + request.path + (f"?{query}" if query else "")
 
     def _send(self, request: Request, deadline: Deadline) -> Reply:
         with self.pace.turn(deadline, self._label) if self.pace else nullcontext():
@@ -135,29 +134,31 @@ class Transport:
         headers, body = self._headers, None
         if request.json is not None:
             headers = {**headers, "content-type": "application/json"}
-            body = json.dumps(_body(request), separators=(",", ":"), allow_nan=False).encode()
-        reply = self._exchange(request.method, self._url(request), headers, body, deadline)
-        return replace(reply, body=self._redact(reply.body))
+            body = _ENCODER.encode(_body(request)).encode()
+        reply = self._exchange(request.method, self._target(request), headers, body, deadline)
+        content = self._redact(reply.body)
+        return reply if content is reply.body else replace(reply, body=content)
 
     def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: Deadline
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, deadline: Deadline
     ) -> Reply:
         """The reply as it came: credentials that it echoes are in it still."""
         left = deadline.left()
         if left <= 0:
             raise ProviderTimeout(f"There was no time left to call {self._label}.", may_have_acted=False)
         try:
-            response = _POOL.urlopen(
+            response = _POOLS.at(self._origin).urlopen(
                 method,
-                url,
+                target or "/",
                 body=body,
                 headers=headers,
                 redirect=False,
-                retries=False,
+                retries=_NEVER,
+                assert_same_host=False,
                 preload_content=False,
                 timeout=Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left), total=left),
             )
-            content = self._read(response)
+            content = self._read(response)  # type: ignore[arg-type]
         except exceptions.HTTPError as error:
             raise self._explain(error) from error
         if response.status < 200:
@@ -167,9 +168,14 @@ class Transport:
                 f"{self._label} answered with a redirect ({response.status}), which is not followed.",
                 may_have_acted=False,
             )
-        return Reply(response.status, {name.lower(): value for name, value in response.headers.items()}, content)
+        plain = response.plain_headers if isinstance(response, Whole) else None
+        headers = plain or {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status, headers, content)
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> bytes:
+    def _read(self, response: HTTPResponse) -> bytes:
+        if isinstance(response, Whole):
+            response.release_conn()
+            return response.content
         chunks, size = [], 0
         try:
             for chunk in response.stream(_CHUNK_BYTES):
@@ -185,9 +191,10 @@ class Transport:
 
     def _redact(self, content: bytes) -> bytes:
         """`content` without the account's secrets, also where JSON escapes hide them."""
-        for secret in self._redactions:
-            content = content.replace(secret, _REDACTED)
-        if b"\\" not in content:
+        if any(mark in content for mark in self._marks):
+            for secret in self._redactions:
+                content = content.replace(secret, _REDACTED)
+        if b"\\" not in content or not self._hides(content):
             return content
         try:
             plain = json.dumps(json.loads(content), ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -218,105 +225,38 @@ def _body(request: Request) -> Any:
     return [request.json] if request.as_list and request.json is not None else request.json
 
 
-def _redactions(secrets: Iterable[str]) -> tuple[bytes, ...]:
+_Redactions = tuple[tuple[bytes, ...], tuple[bytes, ...], Callable[[bytes], Any]]
+_ESCAPED = re.compile(rb'\\(?:["\\/bfnrt]|u00[0-7])')
+"""JSON's escapes that can stand for a letter of ASCII: every one but those of other letters."""
+
+
+@lru_cache(_REMEMBERED)
+def _redactions(secrets: tuple[str, ...]) -> _Redactions:
     """The bytes by which a reply could hold a secret: as it is, as JSON, a URL or HTTP Basic writes it.
 
-    Texts under six letters are no secrets, and to take them out would spoil every reply.
+    With them go marks, of which one is in each of these, so that a reply without any need not be looked through for
+    all; and a search for what could hide them in a JSON text. Texts under six letters are no secrets, and to take them
+    out would spoil every reply.
     """
     found: set[bytes] = set()
+    marks: set[bytes] = set()
     for secret in secrets:
         if len(secret) < 6:
             continue
+        plain = {secret.encode(), json.dumps(secret)[1:-1].encode(), quote(secret, safe="").encode()}
+        packed = b64encode(secret.encode())
         basic = b64encode(f"{secret}:".encode())
-        found |= {
-            secret.encode(),
-            json.dumps(secret)[1:-1].encode(),
-            quote(secret, safe="").encode(),
-            b64encode(secret.encode()),
-            basic,
-            basic.rstrip(b"="),
-        }
-    return tuple(sorted(found, key=len, reverse=True))
+        found |= {*plain, packed, basic, basic.rstrip(b"=")}
+        # What base64 makes of whole threes of letters stays as it is, whatever follows.
+        marks |= {*plain, packed[: len(secret.encode()) // 3 * 4]}
+    hides = _ESCAPED.search if all(each.isascii() for each in found) else re.compile(rb"\\").search
+    return tuple(sorted(found, key=len, reverse=True)), tuple(marks), hides
 
 
-class _TimedReader(io.RawIOBase):
-    """Reads from a socket until a moment, however slowly the bytes come."""
-
-    def __init__(self, sock: _TimedSocket) -> None:
-        super().__init__()
-        self._sock = sock
-        self._raw = sock.sock.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.await_turn()
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+_POOLS = Pools()
 
 
-class _TimedSocket:
-    """A socket whose `settimeout` sets when reading must be over, where a socket's own bounds each single read.
-
-    urllib3 sets it once before it waits for an answer. Without this, a provider that sends a byte every few seconds
-    keeps a function until Lambda kills it, and then nobody is told anything.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self._end: float | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.sock, name)
-
-    def settimeout(self, seconds: float | None) -> None:
-        self._end = None if seconds is None else monotonic() + seconds
-        self.sock.settimeout(seconds)
-
-    def await_turn(self) -> None:
-        if self._end is not None:
-            left = self._end - monotonic()
-            if left <= 0:
-                raise TimeoutError("timed out")
-            self.sock.settimeout(left)
-
-    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self))
-
-
-class _Connection(HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        self.sock = _TimedSocket(self.sock)
-
-
-class _TlsConnection(HTTPSConnection):
-    def connect(self) -> None:
-        try:
-            super().connect()
-        except OSError as error:  # a handshake that fails or hangs: before the request, unlike the same error later
-            raise exceptions.NewConnectionError(self, f"TLS handshake failed: {error}") from error
-        self.sock = _TimedSocket(self.sock)
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
-
-
-def _new_pool() -> urllib3.PoolManager:
-    pool = urllib3.PoolManager(
-        num_pools=20, maxsize=20, cert_reqs="CERT_REQUIRED", ssl_minimum_version=ssl.TLSVersion.TLSv1_2
-    )
-    pool.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-    return pool
-
-
-_POOL = _new_pool()
+def forget() -> None:
+    """Close every connection that is not in use, and forget every secret: this process is another than it was."""
+    _POOLS.clear()
+    _redactions.cache_clear()
