@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import json
 from typing import Any
 
-from aws_lambda_powertools.event_handler import Response
 from pydantic import BaseModel
 
+from api.http import Response
 from api.request import Parameters
 from unified_crm.errors import ProviderBadReply, UnifiedError
-from unified_crm.lists import escaped_size
+from unified_crm.lists import as_json, escaped_size
 from unified_crm.models import Pipeline, Stage, StageInPipeline
 from unified_crm.verbs import ListResult, Result
 
@@ -21,7 +20,7 @@ MAX_BYTES = 5 * 1024 * 1024
 _MODELS: dict[str, type[BaseModel]] = {"pipelines": Pipeline, "stages": Stage}
 
 
-def one(result: Result, parameters: Parameters, resource: str) -> Response[str]:
+def one(result: Result, parameters: Parameters, resource: str) -> Response:
     """A pipeline or a stage, in the format that was asked for."""
     if result.plan is not None:
         return _json(200, {"dry_run": True, "requests": result.plan})
@@ -38,7 +37,7 @@ def one(result: Result, parameters: Parameters, resource: str) -> Response[str]:
     return _json(200, _without(body, parameters), headers)
 
 
-def deleted(result: Result, parameters: Parameters) -> Response[str]:
+def deleted(result: Result, parameters: Parameters) -> Response:
     """What a deletion answers: the id. `raw` is the provider's reply, if it said anything."""
     if result.plan is not None:
         return _json(200, {"dry_run": True, "requests": result.plan})
@@ -47,27 +46,30 @@ def deleted(result: Result, parameters: Parameters) -> Response[str]:
     return _json(200, {"id": result.unified["id"]})
 
 
-def many(result: ListResult, parameters: Parameters, resource: str) -> Response[str]:
-    """The list envelope."""
-    if parameters.format == "raw":
-        items = [record for _, record in result.items]
+def many(result: ListResult, parameters: Parameters, resource: str) -> Response:
+    """The list envelope, from the items' own JSON where they are shown as they are."""
+    as_they_are = parameters.format == "unified" and not (parameters.ignore_remote_data or parameters.exclude_fields)
+    if result.texts is not None and as_they_are:
+        items = result.texts
+    elif parameters.format == "raw":
+        items = [as_json(record) for _, record in result.items]
     else:
-        items = [_without(_item(*item, parameters, resource), parameters) for item in result.items]
-    envelope = {
-        "result": items,
-        "next_cursor": result.next_cursor,
-        "prev_cursor": result.prev_cursor,
-        "result_count": len(items),
-    }
-    return _json(200, envelope)
+        items = [as_json(_without(_item(*item, parameters, resource), parameters)) for item in result.items]
+    rest = {"next_cursor": result.next_cursor, "prev_cursor": result.prev_cursor, "result_count": len(items)}
+    # Some megabytes at most, so that each copy counts: this is the only one.
+    head, tail = '{"result":[', f"],{as_json(rest)[1:]}"
+    text = (
+        ",".join([head + items[0], *items[1:-1], items[-1] + tail]) if len(items) > 1 else head + "".join(items) + tail
+    )
+    return _text(200, text)
 
 
-def plain(body: Any) -> Response[str]:
+def plain(body: Any) -> Response:
     """An answer that has one format only."""
     return _json(200, body)
 
 
-def error(failure: UnifiedError, request_id: str) -> Response[str]:
+def error(failure: UnifiedError, request_id: str) -> Response:
     """The error envelope."""
     body = {
         "statusCode": failure.status,
@@ -94,7 +96,8 @@ def _item(unified: dict[str, Any], record: Any, parameters: Parameters, resource
 
 
 def _without(body: dict[str, Any], parameters: Parameters) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in parameters.exclude_fields}
+    excluded = parameters.exclude_fields
+    return {name: value for name, value in body.items() if name not in excluded} if excluded else body
 
 
 def _complete(unified: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
@@ -102,16 +105,20 @@ def _complete(unified: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]
     return {name: unified.get(name) for name in model.model_fields}
 
 
-def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response[str]:
-    text = _dump(body)
-    if escaped_size(text) > MAX_BYTES and isinstance(body, dict) and "remote_data" in body:
+def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+    text = as_json(body)
+    if _too_large(text) and isinstance(body, dict) and "remote_data" in body:
         warning = {"field": "remote_data", "message": "It is larger than can be answered, and was left out"}
         rest = {name: value for name, value in body.items() if name != "remote_data"}
-        text = _dump({**rest, "truto_warnings": [*rest.get("truto_warnings", []), warning]})
-    if escaped_size(text) > MAX_BYTES:
+        text = as_json({**rest, "truto_warnings": [*rest.get("truto_warnings", []), warning]})
+    return _text(status, text, headers)
+
+
+def _text(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    if _too_large(text):
         raise ProviderBadReply("What the provider answered is larger than can be passed on", may_have_acted=False)
     return Response(status_code=status, content_type="application/json", body=text, headers=dict(headers or {}))
 
 
-def _dump(body: Any) -> str:
-    return json.dumps(body, separators=(",", ":"))
+def _too_large(text: str) -> bool:
+    return 2 * len(text) > MAX_BYTES and escaped_size(text) > MAX_BYTES  # at worst each letter is escaped

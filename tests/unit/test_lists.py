@@ -303,6 +303,24 @@ def test_an_id_that_comes_twice_is_no_endless_list(ids: str) -> None:
     assert "".join(id_ for each in _forward(items, 1) for id_ in _ids(each)) == ids
 
 
+@pytest.mark.parametrize(("cursor", "read"), [(None, "abc"), ("c", "deabc")])
+def test_only_what_may_be_shown_is_read_whole(cursor: str | None, read: str) -> None:
+    seen: list[str] = []
+
+    def whole(item: Item) -> Item:
+        seen.append(item[0]["id"])
+        return _item(seen[-1])
+
+    first = page(_items(*"abcde"), ListOptions(3))
+    options = ListOptions(3, Cursor.decode(first.next_cursor or "") if cursor else None)
+    found = page([({"id": id_}, None) for id_ in "abcde"], options, whole=whole)
+    assert sorted(seen) == sorted(read)
+    assert found.items == _items(*("de" if cursor else "abc"))
+    assert [json.loads(text) for text in found.texts] == [
+        {**unified, "remote_data": rec} for unified, rec in found.items
+    ]
+
+
 # Pages cut by their size
 
 

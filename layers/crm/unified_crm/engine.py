@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import sleep
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from unified_crm import lost_answer
@@ -26,7 +26,7 @@ from unified_crm.errors import (
 )
 from unified_crm.lost_answer import Search
 from unified_crm.mapping import merge
-from unified_crm.provider import Flow, Record, Reply, Request, Undo
+from unified_crm.provider import NOTHING, Flow, Record, Reply, Request, Undo
 from unified_crm.sender import Sender
 from unified_crm.transport import Observe
 
@@ -38,8 +38,7 @@ _FULL_WINDOWS = 2.0
 """Where calls are paced, what is taken back begins behind what was done, and takes some calls more."""
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What a caller may choose. `remote_query` are (key, value) pairs as they go out, keys with their brackets.
 
     `dry_run`: reads are made, writes are only noted. `explain`: tell where each field came from. `force_delete`: delete
@@ -47,7 +46,7 @@ class Options:
     """
 
     remote_query: tuple[tuple[str, str], ...] = ()
-    remote_data: Mapping[str, Any] = field(default_factory=dict)
+    remote_data: Mapping[str, Any] = NOTHING
     skip_unsupported: bool = False
     dry_run: bool = False
     explain: bool = False
@@ -192,7 +191,10 @@ class Run:
 
     def _with_escapes(self, request: Request) -> Request:
         """The caller's `remote_query` and `remote_data`, last, on the call that they belong to."""
+        options = self._options
         if not request.main or (self._writes and request.method == "GET"):
+            return request
+        if not (options.remote_query or options.remote_data):
             return request
         names = {key for key, _ in self._options.remote_query}
         query = (*(pair for pair in request.query if pair[0] not in names), *self._options.remote_query)
@@ -214,7 +216,9 @@ class Run:
             if not undo.id:
                 raise ProviderBadReply(f"{self._provider.label} did not say what it created.")
             self._undos.append(undo)
-        return Reply(reply.status, reply.headers, reply.body, created)
+        known = Reply(reply.status, reply.headers, reply.body, created)
+        vars(known)["json"] = reply.json  # it was read to find what was created
+        return known
 
     def ask(self, flow: Flow) -> tuple[Any, Mapping[str, str]]:
         """A read beside the flow, in the time kept back: its result, and the headers of its last reply."""

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from typing import Any
 
 from unified_crm.errors import InvalidRequest, Unsupported
@@ -23,6 +24,9 @@ from unified_crm.errors import InvalidRequest, Unsupported
 Values = Mapping[str, Any]
 Warnings = list[dict[str, str]]
 """`truto_warnings`: [{"field": …, "message": …}]."""
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a converter raises at a value that it does not understand."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Field:
     filterable: bool = True
     apart: bool = False
 
-    @property
+    @cached_property
     def path(self) -> tuple[str, ...]:
         """Where the provider keeps it, key by key."""
         return tuple((self.remote or self.unified).split("."))
@@ -90,11 +94,18 @@ class Field:
             return self.each.list_to_unified(value if isinstance(value, list) else [])
         if value is None:
             return self.absent
-        if self.read:
-            return _read(self.read, value)
-        if self.values is not None:
-            return next((unified for unified, remote in self.values.items() if remote == value), None)
-        return value
+        return value if self._convert is None else _read(self._convert, value)
+
+    @cached_property
+    def _convert(self) -> Callable[[Any], Any] | None:
+        """From the provider's value to the unified one, None where they are the same."""
+        if self.read or self.values is None:
+            return self.read
+        values = [*self.values.items()]
+        try:
+            return {remote: unified for unified, remote in reversed(values)}.get  # of two that are the same, the first
+        except TypeError:  # values that are objects can be in no dict
+            return lambda value: next((unified for unified, remote in values if remote == value), None)
 
     def to_remote(self, value: Any) -> Any:
         """The provider's value for a unified one, None where nothing is to be written."""
@@ -129,6 +140,22 @@ class Table:
         self.judge = judge
         self.envelope = envelope
         self._by_name = {each.unified: each for each in fields}
+        # What `to_unified` needs of each row, looked up once and not for each record. Without a key, the row looks for
+        # itself in the whole record.
+        self._rows = [
+            (each.unified, None, None, each.to_unified)
+            if each.derive or each.each or len(each.path) > 1
+            else (each.unified, each.path[0], each.absent, each._convert)
+            for each in fields
+        ]
+        self._written = [
+            (each.unified, each.absent, each.path, each.to_remote if each.each or each.values or each.write else None)
+            for each in fields
+            if not (each.read_only or each.apart)
+        ]
+        writable = [each for each in fields if not each.read_only]
+        self._telling = None if any(each.derive for each in writable) else [each.path[0] for each in writable]
+        self._required = [(each.unified, each.path) for each in fields if each.required]
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self.fields)
@@ -145,7 +172,28 @@ class Table:
 
     def to_unified(self, record: Values) -> dict[str, Any]:
         """A provider's record as a unified one; the fields that this provider does not have are left out."""
-        return {each.unified: each.to_unified(record) for each in self.fields}
+        if type(record) is not dict:
+            return {each.unified: each.to_unified(record) for each in self.fields}
+        found: dict[str, Any] = {}
+        get = record.get
+        for name, key, absent, convert in self._rows:
+            if key is None:
+                found[name] = convert(record) if convert else None
+                continue
+            value = get(key)
+            if value is None:
+                value = absent
+            elif convert is not None:
+                try:
+                    value = convert(value)
+                except _UNREADABLE:
+                    value = None
+            found[name] = value
+        return found
+
+    def is_told(self, record: Values) -> bool:
+        """Whether a provider's record says something of every field that can be written."""
+        return self._telling is not None and all(key in record for key in self._telling)
 
     def sorted(self, records: list[Any]) -> list[dict[str, Any]]:
         """A provider's list in its true order. What is no record is left out."""
@@ -154,7 +202,10 @@ class Table:
 
     def list_to_unified(self, records: list[Any]) -> list[dict[str, Any]]:
         """A provider's list as unified records in their true order; `position` is the place in it, from 0."""
-        return [{**self.to_unified(each), "position": index} for index, each in enumerate(self.sorted(records))]
+        found = [*map(self.to_unified, self.sorted(records))]
+        for index, each in enumerate(found):
+            each["position"] = index
+        return found
 
     def to_remote(self, values: Values, *, create: bool = True) -> dict[str, Any]:
         """Unified values as a body for the provider. `values` must have passed `check`.
@@ -162,21 +213,22 @@ class Table:
         When something is changed and not created, what was not said stays as it is.
         """
         body: dict[str, Any] = {}
-        for each in self.fields:
-            value = values.get(each.unified)
+        for name, absent, path, convert in self._written:
+            value = values.get(name)
             if value is None and create:
-                value = each.absent
-            if value is None or each.read_only or each.apart:
+                value = absent
+            if value is None:
                 continue
-            remote = each.to_remote(value)
+            remote = convert(value) if convert else value
             if remote is not None:
-                _put(body, each.path, remote)
+                _put(body, path, remote)
         return body
 
     def item_to_remote(self, values: Values, *, create: bool = True) -> dict[str, Any]:
         """As `to_remote`, with the values' own `remote_data` merged in last."""
-        extra = self.opened(values.get("remote_data")) or {}
-        merged: dict[str, Any] = merge(self.to_remote(values, create=create), extra)
+        body = self.to_remote(values, create=create)
+        extra = self.opened(values.get("remote_data"))
+        merged: dict[str, Any] = merge(body, extra) if extra else body
         return merged
 
     def list_to_remote(self, items: list[Values]) -> list[dict[str, Any]]:
@@ -250,12 +302,13 @@ class Table:
                 warnings.append({"field": prefix + name, "message": f"{problem}; it was left out"})
             else:
                 raise Unsupported(f"{prefix}{name}: {problem}")
-        extra = self.opened(values.get("remote_data")) or {}
-        missing += create * [
-            prefix + row.unified
-            for row in self.fields
-            if row.required and kept.get(row.unified) in (None, []) and _get(extra, row.path) is None
-        ]
+        if create:
+            extra = self.opened(values.get("remote_data"))
+            missing += [
+                prefix + name
+                for name, path in self._required
+                if kept.get(name) in (None, []) and _get(extra, path) is None
+            ]
         return kept
 
     def _judged(self, items: list[dict[str, Any]], name: str, skip: bool, warnings: Warnings) -> list[dict[str, Any]]:
@@ -283,7 +336,7 @@ def _problem(row: Field | None, value: Any, label: str, *, alone: bool) -> str |
 def _read(convert: Callable[[Any], Any], value: Any) -> Any:
     try:
         return convert(value)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+    except _UNREADABLE:
         return None
 
 
@@ -299,17 +352,32 @@ def timestamp(value: Any) -> str | None:
 
     None for what is no time, and for the epoch's zero, with which providers say that they do not know.
     """
-    if not isinstance(value, str):
-        return None
+    return _timestamp(value) if isinstance(value, str) else None
+
+
+@lru_cache(4096)  # what came into being together has the same times
+def _timestamp(text: str) -> str | None:
     try:
-        time = datetime.fromisoformat(value)
+        time = datetime.fromisoformat(text)
+        if _as_written(text, time):
+            return text
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    if time.timestamp() == 0:
+    if time == _EPOCH:
         return None
     precision = "seconds" if not time.microsecond else "microseconds" if time.microsecond % 1000 else "milliseconds"
     return time.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _as_written(text: str, time: datetime) -> bool:
+    """Whether `text`, which is read as `time`, is what would be written. To write takes ten times as long as this."""
+    size, fraction = len(text), time.microsecond
+    if size == 20:
+        plain = text[4:20:3] == "--T::Z" and time != _EPOCH
+    else:
+        plain = text[4:20:3] == "--T::." and ((size == 24 and fraction > 0) or (size == 27 and fraction % 1000 > 0))
+    return plain and text[-1] == "Z" and (time.hour > 0 or text[11] == "0")  # hour 24 is the next day's
 
 
 def whole(value: Any) -> int | None:
@@ -326,7 +394,7 @@ def value_at(record: Any, path: str) -> Any:
 
 def _get(record: Any, path: tuple[str, ...]) -> Any:
     for key in path:
-        if not isinstance(record, Mapping):
+        if type(record) is not dict and not isinstance(record, Mapping):  # the second takes ten times as long
             return None
         record = record.get(key)
     return record

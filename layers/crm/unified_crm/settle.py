@@ -117,6 +117,8 @@ class Settle(Edit):
         """By id where the caller's own `remote_data` names one, which the provider then moves here."""
         if "id" in wanted:
             return bool(present.get("id") == wanted["id"])
+        if self._stage.is_told(wanted) and wanted.items() <= present.items():
+            return True
         now, then = self._stage.to_unified(present), self._stage.to_unified(wanted)
         # What was sent along with the pipeline is the provider's to keep or not; to others it is still to be sent.
         own = {row.path[0] for row in self._stage} if self._row.apart else wanted.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 
 def spread(known: Sequence[float | None], *, step: float, low: float = 0.0, high: float = 1.0) -> list[float]:
@@ -14,6 +15,11 @@ def spread(known: Sequence[float | None], *, step: float, low: float = 0.0, high
     >>> spread([0.4, None, None], step=0.1)
     [0.4, 0.6, 0.8]
     """
+    return list(_spread(tuple(known), step, low, high))
+
+
+@lru_cache(256)  # most pipelines have a few stages and no numbers, and this would be a tenth of a create
+def _spread(known: tuple[float | None, ...], step: float, low: float, high: float) -> list[float]:
     filled: list[float] = []
     below, since = low, 0
     for index, value in enumerate(known):

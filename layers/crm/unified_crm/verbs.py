@@ -6,9 +6,9 @@ every verb on stages is made of these here, once for all providers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from unified_crm import describe, reads, recent
 from unified_crm.accounts import Account, base_url
@@ -16,13 +16,15 @@ from unified_crm.deadline import Deadline
 from unified_crm.edit import Edit
 from unified_crm.engine import Options, Run
 from unified_crm.errors import InvalidRequest, NotFound, RemoteError, Unsupported
-from unified_crm.lists import ListOptions, page
+from unified_crm.lists import Item, ListOptions, page
 from unified_crm.lost_answer import Search
 from unified_crm.mapping import Table, Warnings, value_at
 from unified_crm.models import Pipeline, Stage
 from unified_crm.provider import Call, Flow, Provider, Record, Undo
 from unified_crm.settle import Settle, uninvited
 from unified_crm.transport import Observe
+
+_PIPELINE, _STAGE = tuple(Pipeline.model_fields), tuple(Stage.model_fields)
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,16 @@ class Result:
     explain: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class ListResult:
-    """A page of a list, each item as (unified, the provider's own)."""
+class ListResult(NamedTuple):
+    """A page of a list, each item as (unified, the provider's own).
 
-    items: list[tuple[dict[str, Any], Any]]
+    `texts` are the same as JSON, where that is known: the unified fields, and the provider's own as `remote_data`.
+    """
+
+    items: list[Item]
     next_cursor: str | None
     prev_cursor: str | None
+    texts: list[str] | None = None
 
 
 class Verbs:
@@ -88,7 +93,11 @@ class Verbs:
         self._refuse_filters(self._table, options)
         run = self._new_run()
         records = self._table.sorted(run.drive(self._list("pipelines")))
-        return self._listed(run, self._table, [(self._unified(each), each) for each in records], options, "pipelines")
+        known = self._known(self._table, options)
+        items = [(known(each), each) for each in records]
+        return self._listed(
+            run, self._table, items, options, "pipelines", lambda item: (self._unified(item[1]), item[1])
+        )
 
     def get_pipeline(self, id_: str) -> Result:
         """One pipeline with its stages."""
@@ -187,8 +196,16 @@ class Verbs:
             pipelines = self._table.sorted(run.drive(self._list("stages")))
         else:
             pipelines = [run.drive(self._get("stages", pipeline_id))]
-        stages = [stage for pipeline in pipelines for stage in self._stages(pipeline)]
-        return self._listed(run, self._stage_table, stages, options, f"stages {pipeline_id}")
+        known = self._known(self._stage_table, options)
+        stages = [
+            (known(record), (owner, index, record))
+            for pipeline in pipelines
+            for owner in [self._reference(pipeline)]
+            for index, record in enumerate(self._table["stages"].items(pipeline))
+        ]
+        return self._listed(
+            run, self._stage_table, stages, options, f"stages {pipeline_id}", lambda item: self._stage(*item[1])
+        )
 
     def get_stage(self, id_: str, pipeline_id: str | None) -> Result:
         """One stage. `pipeline_id` saves a look through all pipelines."""
@@ -288,13 +305,17 @@ class Verbs:
             if not table[each.field].filterable:
                 raise Unsupported(f"{each.field}[{each.operator}]: {self._label}'s own times are not exact enough")
 
+    def _known(self, table: Table, options: ListOptions) -> Callable[[Record], dict[str, Any]]:
+        """Of a list's record, what has to be known before it is known which of them are shown."""
+        return Table(*(table[name] for name in {"id", *(each.field for each in options.filters)})).to_unified
+
     def _listed(
-        self, run: Run, table: Table, items: list[tuple[dict[str, Any], Any]], options: ListOptions, of: str
+        self, run: Run, table: Table, items: list[Item], options: ListOptions, of: str, whole: Callable[[Item], Item]
     ) -> ListResult:
-        found = page(items, options, f"{of} {self._entity}")
-        shown = found.items
-        if self._options.explain:
-            shown = [({**unified, "explain": self._explain(table, record, run)}, record) for unified, record in shown]
+        found = page(items, options, f"{of} {self._entity}", whole)
+        if not self._options.explain:
+            return ListResult(found.items, found.next_cursor, found.prev_cursor, found.texts)
+        shown = [({**unified, "explain": self._explain(table, record, run)}, record) for unified, record in found.items]
         return ListResult(shown, found.next_cursor, found.prev_cursor)
 
     def _erase(self, call: Call, record: Record) -> Undo:
@@ -377,12 +398,15 @@ class Verbs:
 
     def _stages(self, pipeline: Record) -> list[tuple[dict[str, Any], Any]]:
         """The stages of a pipeline as the stage resource shows them, each with the provider's own record."""
-        owner = {"id": self._table["id"].to_unified(pipeline), "name": self._table["name"].to_unified(pipeline)}
-        found = []
-        for index, record in enumerate(self._table["stages"].items(pipeline)):
-            unified = {**self._stage_table.to_unified(record), "position": index, "pipeline": owner}
-            found.append(({name: unified[name] for name in Stage.model_fields if name in unified}, record))
-        return found
+        owner = self._reference(pipeline)
+        return [self._stage(owner, *each) for each in enumerate(self._table["stages"].items(pipeline))]
+
+    def _stage(self, owner: Mapping[str, Any], index: int, record: Record) -> Item:
+        unified = {**self._stage_table.to_unified(record), "position": index, "pipeline": owner}
+        return {name: unified[name] for name in _STAGE if name in unified}, record
+
+    def _reference(self, pipeline: Record) -> dict[str, Any]:
+        return {name: self._table[name].to_unified(pipeline) for name in ("id", "name")}
 
     def _unified(self, record: Record) -> dict[str, Any]:
         return pipeline_to_unified(self._provider, self._entity, record)
@@ -423,10 +447,13 @@ class Verbs:
 
 def pipeline_to_unified(provider: Provider, entity: str, record: Record) -> dict[str, Any]:
     """A provider's pipeline as the unified one, the fields that the provider has, in the contract's order."""
-    found = provider.pipelines.table(entity).to_unified(record)
-    unified = {**found, "entity": provider.entities.to_unified(entity)}
-    unified["stages"] = [{**stage, "pipeline": {"id": unified["id"]}} for stage in unified.get("stages") or []]
-    return {name: unified[name] for name in Pipeline.model_fields if name in unified}
+    unified = provider.pipelines.table(entity).to_unified(record)
+    unified["entity"] = provider.entities.to_unified(entity)
+    stages = unified["stages"] = unified.get("stages") or []
+    owner = {"id": unified["id"]}
+    for stage in stages:
+        stage["pipeline"] = owner
+    return {name: unified[name] for name in _PIPELINE if name in unified}
 
 
 def _named_by(*values: Any) -> frozenset[str]:

@@ -36,8 +36,8 @@ OTHER_STATUS: dict[str, Record] = {"active": {}}
 
 def _deal_status(metadata: Any) -> str | None:
     """By `probability`, never by the label: a live "Closed Lost" stage was seen with probability 0.1."""
-    probability = _number(metadata)
-    return _state(metadata) if probability is None else {1.0: "won", 0.0: "lost"}.get(probability, "active")
+    number = _number(metadata)
+    return _state(metadata) if number is None else "won" if number == 1 else "active" if number else "lost"
 
 
 def _state(metadata: Any) -> str | None:
@@ -51,7 +51,7 @@ def _state(metadata: Any) -> str | None:
 def _display_order(record: Any) -> tuple[float, str]:
     """Lists come unsorted; equal orders stand by their labels."""
     order = record.get("displayOrder")
-    return order if isinstance(order, int | float) else 0, str(record.get("label"))
+    return order if isinstance(order, (int, float)) else 0, str(record.get("label"))
 
 
 def _stage(status: Field) -> Table:
@@ -141,18 +141,18 @@ def _again(stage: Record) -> Record:
 def _complete(call: Call, stages: list[Record]) -> list[Record]:
     """Every stage needs `metadata`, and a deal's a probability: an active one's is spread between its neighbours'."""
     stages = [{"metadata": {}, **stage} for stage in stages]
-    open_ = [stage for stage in stages if _number(stage["metadata"]) not in (0, 1)]
-    if call.entity == "deals":
-        for stage, value in zip(open_, spread([_number(each["metadata"]) for each in open_], step=0.1), strict=True):
-            if isinstance(stage["metadata"], dict) and stage["metadata"].get("probability") is None:
-                stage["metadata"] = {**stage["metadata"], "probability": f"{value:.1f}"}
+    numbers = [(stage, _number(stage["metadata"])) for stage in stages if call.entity == "deals"]
+    open_ = [each for each in numbers if each[1] not in (0, 1)]
+    for (stage, _), value in zip(open_, spread([number for _, number in open_], step=0.1), strict=True):
+        if isinstance(stage["metadata"], dict) and stage["metadata"].get("probability") is None:
+            stage["metadata"] = {**stage["metadata"], "probability": f"{value:.1f}"}
     return stages
 
 
 def _number(metadata: Any) -> float | None:
     try:
-        return float(metadata["probability"])
-    except (LookupError, TypeError, ValueError):
+        return float(metadata["probability"]) if "probability" in metadata else None
+    except (TypeError, ValueError):
         return None
 
 
