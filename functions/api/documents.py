@@ -6,19 +6,21 @@ is read before it is asked for, so that other calls pay nothing for it.
 
 from __future__ import annotations
 
+import gzip
 import re
+from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import parse_qsl
 
-import aws_lambda_powertools.event_handler
-from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
+import aws_lambda_powertools
 
+from api.http import Event, Response
 from unified_crm.errors import NotFound
 
 _HERE = Path(__file__).parent
-_SWAGGER = Path(aws_lambda_powertools.event_handler.__file__).parent / "openapi/swagger_ui"
+_SWAGGER = Path(aws_lambda_powertools.__file__).parent / "event_handler/openapi/swagger_ui"
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -85,18 +87,18 @@ _POLICY = "; ".join(
 _SHORT, _LONG = "public, max-age=300", "public, max-age=31536000, immutable"
 
 
-def description(event: APIGatewayProxyEventV2) -> Response[str]:
+def description(event: Event) -> Response:
     """`GET /openapi.json`. Anyone may read it, from any page."""
     headers = {"access-control-allow-origin": "*"}
     return _answer(event, "application/json", _read(_HERE / "openapi.json"), _SHORT, headers)
 
 
-def docs(event: APIGatewayProxyEventV2) -> Response[str]:
+def docs(event: Event) -> Response:
     """`GET /docs`: the page, or with `file` one of its files, whose addresses change with what they hold.
 
     Raises NotFound where there is no such file.
     """
-    name = (event.query_string_parameters or {}).get("file")
+    name = dict(parse_qsl(event.query)).get("file")
     match name:
         case None:
             page = _PAGE.format(style=_tag(_style()), script=_tag(_script()), start=_tag(_START))
@@ -111,10 +113,10 @@ def docs(event: APIGatewayProxyEventV2) -> Response[str]:
 
 
 def _answer(
-    event: APIGatewayProxyEventV2, media_type: str, text: str, cache_control: str, more: dict[str, str] | None = None
-) -> Response[str]:
+    event: Event, media_type: str, text: str, cache_control: str, more: dict[str, str] | None = None
+) -> Response:
     tag = f'W/"{_tag(text)}"'  # weak: the same for the compressed form
-    headers: dict[str, str | list[str]] = {
+    headers = {
         "cache-control": cache_control,
         "etag": tag,
         "vary": "accept-encoding",
@@ -123,8 +125,11 @@ def _answer(
         **(more or {}),
     }
     if tag.removeprefix("W/") in re.findall(r'"[^"]*"', event.headers.get("if-none-match") or ""):
-        return Response(status_code=304, headers=headers, compress=False)
-    return Response(status_code=200, content_type=media_type, body=text, headers=headers, compress=True)
+        return Response(304, headers=headers)
+    if "gzip" not in (event.headers.get("accept-encoding") or ""):
+        return Response(200, media_type, text, headers)
+    body = b64encode(gzip.compress(text.encode())).decode()
+    return Response(200, media_type, body, {**headers, "content-encoding": "gzip"}, encoded=True)
 
 
 def _style() -> str:

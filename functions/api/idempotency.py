@@ -22,13 +22,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import fields
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.event_handler import Response
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig
 from aws_lambda_powertools.utilities.idempotency.base import IdempotencyHandler
 from aws_lambda_powertools.utilities.idempotency.exceptions import (
@@ -36,10 +32,12 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
     IdempotencyAlreadyInProgressError,
     IdempotencyValidationError,
 )
-from aws_lambda_powertools.utilities.typing import LambdaContext
-from botocore.config import Config
 
 from api import request
+from api.http import Context, Response
+from api.routes import Call
+from api.telemetry import logger
+from unified_crm import aws
 from unified_crm.errors import (
     IdempotencyInProgress,
     IdempotencyMismatch,
@@ -49,10 +47,11 @@ from unified_crm.errors import (
     UnifiedError,
 )
 
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
 KEEP_SECONDS = 24 * 60 * 60
 """How long an answer is kept."""
-STORE_SECONDS = 2.0
-"""Kept of the function's time for storing the answer, beside what it takes to make it."""
 MAX_BYTES = 300 * 1024
 """How large a stored answer may be, as the JSON that is stored."""
 
@@ -62,17 +61,10 @@ _NOTE = ("id", "statusCode", "error", "message", "code", "request_id", "leftover
 _NOTE_BYTES = 8 * 1024
 """Of each member of a note."""
 
-logger = Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "unified-crm"), child=True)
-
 
 def once(
-    key: str,
-    event: APIGatewayProxyEventV2,
-    context: LambdaContext,
-    resource: str,
-    act: Callable[[], Response[str]],
-    failed: Callable[[Exception], Response[str]],
-) -> Response[str]:
+    key: str, call: Call, resource: str, act: Callable[[], Response], failed: Callable[[Call, Exception], Response]
+) -> Response:
     """The answer of `act`, or the one that the first call with this key got, with `Idempotent-Replayed: true`.
 
     `failed` makes the answer of an error that is kept. Raises IdempotencyMismatch where the key came before with
@@ -82,14 +74,15 @@ def once(
     A dry run has no effect and leaves no record. Nor does a call for an account that the token may not use, which is
     `act`'s to refuse: another token of the tenant may have used the same key.
     """
+    event = call.event
     parameters, caller = request.parameters(event, resource), request.caller(event)
     if parameters.dry_run or (caller.accounts is not None and parameters.account_id not in caller.accounts):
         return act()
-    call = {
-        "key": [caller.tenant, parameters.account_id, event.http_method, event.path, key],
-        "asked": [_asked(parameters), None if event.http_method == "DELETE" else request.content(event)],
+    record = {
+        "key": [caller.tenant, parameters.account_id, event.method, event.path, key],
+        "asked": [_asked(parameters), None if event.method == "DELETE" else request.content(event)],
     }
-    answer: Response[str] | None = None
+    answer: Response | None = None
     failure: UnifiedError | None = None
 
     def first() -> dict[str, Any]:
@@ -97,20 +90,21 @@ def once(
         try:
             answer = act()
         except (PartialFailure, OutcomeUnknown) as error:
-            answer = failed(error)
+            answer = failed(call, error)
         except UnifiedError as error:
             failure = error
             raise
         except Exception as error:  # noqa: BLE001 - it is logged and answered, and what it did is unknown
-            answer = failed(error)
+            answer = failed(call, error)
         return _storable(answer)
 
     table = os.environ.get("IDEMPOTENCY_TABLE")
     if not table:
         raise IdempotencyUnavailable("This deployment has no table for idempotency keys; nothing was sent.")
     try:
+        config, store = _config(call.context), _store(table)
         kept = IdempotencyHandler(
-            first, call, _config(context), _store(table), key_prefix=_PREFIX, function_args=(), function_kwargs={}
+            first, record, config, store, key_prefix=_PREFIX, function_args=(), function_kwargs={}
         ).handle()
     except IdempotencyValidationError:
         raise IdempotencyMismatch(
@@ -136,11 +130,11 @@ def once(
 
 def _asked(parameters: request.Parameters) -> dict[str, Any]:
     """What the query says, however it is written. Defaults are left out, so that a new parameter changes nothing."""
-    said = {each.name: getattr(parameters, each.name) for each in fields(parameters) if each.name != "query"}
+    said = {name: each for name, each in parameters._asdict().items() if name != "query"}
     return {name: sorted(each) if isinstance(each, frozenset) else each for name, each in said.items() if each}
 
 
-def _storable(answer: Response[str]) -> dict[str, Any]:
+def _storable(answer: Response) -> dict[str, Any]:
     """An answer as it is stored, cut to what an item holds."""
     kept = {"status": answer.status_code, "headers": dict(answer.headers), "body": answer.body}
     if _size(kept) <= MAX_BYTES:
@@ -157,7 +151,7 @@ def _storable(answer: Response[str]) -> dict[str, Any]:
     return kept
 
 
-def _replay(kept: dict[str, Any]) -> Response[str]:
+def _replay(kept: dict[str, Any]) -> Response:
     logger.info("Replayed", status=kept["status"])
     headers = {**kept["headers"], "Idempotent-Replayed": "true"}
     return Response(status_code=kept["status"], body=kept["body"], headers=headers)
@@ -171,18 +165,17 @@ def _size(value: Any) -> int:
     return len(json.dumps(value))
 
 
-def _config(context: LambdaContext) -> IdempotencyConfig:
+def _config(context: Context) -> IdempotencyConfig:
     return IdempotencyConfig(
         event_key_jmespath="key",
         payload_validation_jmespath="asked",
         expires_after_seconds=KEEP_SECONDS,
         hash_function="sha256",
-        lambda_context=context,
+        lambda_context=cast("LambdaContext", context),
     )
 
 
 @cache
 def _store(table: str) -> DynamoDBPersistenceLayer:
-    """Made at the first use: an import must not need AWS. Its defaults would wait a minute for a connection."""
-    config = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
-    return DynamoDBPersistenceLayer(table, boto_config=config)
+    """Made at the first use: an import must not need AWS."""
+    return DynamoDBPersistenceLayer(table, boto3_client=aws.client("dynamodb", read_timeout=2))

@@ -6,7 +6,8 @@ The raw query string is read, since API Gateway's parsed form joins repeated key
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import KeysView
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
 from unified_crm.errors import InvalidRequest
@@ -18,8 +19,7 @@ MAX_DEPTH = 5
 _KEY = re.compile(r"([^\[\]]*)((?:\[[^\[\]]*\])*)")
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """`a[b][]=c` as name `a`, path `("b", "")` and value `c`. `path` is None where the brackets do not match."""
 
     name: str
@@ -41,13 +41,21 @@ class Query:
         pieces = [piece for piece in raw.split("&") if piece]
         if len(pieces) > MAX_PAIRS:
             raise InvalidRequest(f"The query string has more than {MAX_PAIRS} parameters")
-        self.pairs = tuple(_pair(piece) for piece in pieces)
+        self._pairs: dict[str, list[Pair]] = {}
+        for piece in pieces:
+            pair = _pair(piece)
+            self._pairs.setdefault(pair.name, []).append(pair)
+
+    @property
+    def names(self) -> KeysView[str]:
+        """The names of all parameters, without their brackets."""
+        return self._pairs.keys()
 
     def text(self, name: str) -> str | None:
         """A parameter that is given once, without brackets."""
-        found = self._named(name)
-        if not found:
+        if name not in self._pairs:
             return None
+        found = self._named(name)
         if len(found) > 1 or found[0].path != ():
             raise InvalidRequest(f"{name} must be given once, as {name}=…")
         return found[0].value
@@ -93,8 +101,8 @@ class Query:
         return found
 
     def _named(self, name: str) -> list[Pair]:
-        found = [pair for pair in self.pairs if pair.name == name]
-        if any(pair.path is None for pair in found):
+        found = self._pairs.get(name, [])
+        if found and any(pair.path is None for pair in found):
             raise InvalidRequest(f"{name} has brackets that do not match")
         return found
 

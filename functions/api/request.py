@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
-from uuid import UUID
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel
 
 from api import body
+from api.http import Event
 from api.query import Query
 from unified_crm import describe, lists, models
 from unified_crm.errors import InvalidJson, InvalidRequest, NotFound, Unauthorized
@@ -20,81 +18,42 @@ from unified_crm.lists import Cursor, Filter, ListOptions
 T = TypeVar("T")
 Format = Literal["unified", "raw", "normalized"]
 _FORMATS: dict[str, Format] = {"unified": "unified", "raw": "raw", "normalized": "normalized"}
+_UUID = re.compile("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, hide_input_in_errors=True)
+_ALONE = frozenset({"integrated_account_id", "limit", "next_cursor", "created_at", "updated_at"})
+"""What is none of Parameters' options: most calls say nothing else."""
 
 
-class _Http(_Part):
-    method: str
-    path: str
-
-
-class _Authorizer(_Part):
-    context: dict[str, Any] | None = Field(None, alias="lambda")
-
-
-class _RequestContext(_Part):
-    http: _Http
-    requestId: str  # noqa: N815 - API Gateway's name, as all of these
-    stage: str
-    authorizer: _Authorizer | None = None
-
-
-class _Event(_Part):
-    """What is read of an event, and no more: API Gateway may add to the rest."""
-
-    rawPath: str  # noqa: N815
-    rawQueryString: str | None = None  # noqa: N815
-    headers: dict[str, str] | None = None
-    body: str | None = None
-    isBase64Encoded: bool | None = None  # noqa: N815
-    requestContext: _RequestContext  # noqa: N815
-
-
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """Whose token it is. `accounts` are the only integrated accounts that it may use; None is all of the tenant's."""
 
     tenant: str
     accounts: frozenset[str] | None
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(NamedTuple):
     """The query parameters that every call takes."""
 
     account_id: str
-    format: Format
-    ignore_remote_data: bool
-    exclude_fields: frozenset[str]
-    remote_query: tuple[tuple[str, str], ...]
-    entity: str | None
-    skip_unsupported: bool
-    force_delete: bool
-    dry_run: bool
-    explain: bool
-    prune_stages: bool
-    pipeline_id: str | None
     query: Query
+    format: Format = "unified"
+    ignore_remote_data: bool = False
+    exclude_fields: frozenset[str] = frozenset()
+    remote_query: tuple[tuple[str, str], ...] = ()
+    entity: str | None = None
+    skip_unsupported: bool = False
+    force_delete: bool = False
+    dry_run: bool = False
+    explain: bool = False
+    prune_stages: bool = False
+    pipeline_id: str | None = None
 
 
-def is_request(event: Any) -> bool:
-    """Whether `event` is what API Gateway makes of a request. Anyone who may invoke the function can send others."""
-    try:
-        _Event.model_validate(event)
-    except ValidationError:
-        return False
-    return True
-
-
-def caller(event: APIGatewayProxyEventV2) -> Caller:
+def caller(event: Event) -> Caller:
     """The caller, from the authorizer's context. Raises Unauthorized where the event did not pass the authorizer."""
-    authorizer = event.raw_event.get("requestContext", {}).get("authorizer") or {}
-    context = authorizer.get("lambda") or {}
-    tenant, accounts = context.get("tenant"), context.get("accounts")
+    tenant, accounts = event.context.get("tenant"), event.context.get("accounts")
     if not isinstance(tenant, str) or not isinstance(accounts, str) or not tenant:
         raise Unauthorized("The request did not pass the authorizer")
     return Caller(tenant, None if accounts == "*" else frozenset(filter(None, accounts.split(","))))
@@ -106,12 +65,15 @@ def known_resource(name: str) -> None:
         raise NotFound(f"There is no resource {name}, only {', '.join(describe.RESOURCES)}")
 
 
-def parameters(event: APIGatewayProxyEventV2, resource: str) -> Parameters:
+def parameters(event: Event, resource: str) -> Parameters:
     """The query parameters. Raises InvalidRequest naming the one that is missing or wrong."""
     known_resource(resource)
-    query = Query(event.get("rawQueryString") or "")
+    query = Query(event.query)
+    account_id = _account_id(query)
+    if query.names <= _ALONE:
+        return Parameters(account_id, query)
     return Parameters(
-        account_id=_account_id(query),
+        account_id=account_id,
         format=_choice(query, "truto_response_format", _FORMATS, "unified"),
         ignore_remote_data=_boolean(query, "truto_ignore_remote_data"),
         exclude_fields=frozenset(query.array("truto_exclude_fields")),
@@ -138,20 +100,20 @@ def listing(query: Query) -> ListOptions:
     return ListOptions(_limit(query.text("limit")), Cursor.decode(cursor) if cursor else None, filters)
 
 
-def write(event: APIGatewayProxyEventV2, model: type[BaseModel]) -> dict[str, Any]:
+def write(event: Event, model: type[BaseModel]) -> dict[str, Any]:
     """The body as the unified fields of `model`, those that were given."""
     return models.parse(model, content(event)).model_dump(exclude_unset=True)
 
 
-def content(event: APIGatewayProxyEventV2) -> Any:
+def content(event: Event) -> Any:
     """The body's JSON value. Raises what `body.parse` raises."""
     return body.parse(_bytes(event), event.headers.get("content-type"))
 
 
-def idempotency_key(event: APIGatewayProxyEventV2) -> str | None:
+def idempotency_key(event: Event) -> str | None:
     """The header `Idempotency-Key` of a call that writes, None where there is none. Raises InvalidRequest."""
     key = event.headers.get("idempotency-key")
-    if key is None or event.http_method not in ("POST", "PATCH", "DELETE"):
+    if key is None or event.method not in ("POST", "PATCH", "DELETE"):
         return None
     if not re.fullmatch(r"[ -~]{1,255}", key.strip(" \t")):
         raise InvalidRequest("The header Idempotency-Key must be 1 to 255 printable ASCII characters")
@@ -172,10 +134,9 @@ def path_id(value: str) -> str:
     return found
 
 
-def _bytes(event: APIGatewayProxyEventV2) -> bytes:
-    text = event.body or ""
+def _bytes(event: Event) -> bytes:
     try:
-        return b64decode(text, validate=True) if event.is_base64_encoded else text.encode("utf-8", "surrogatepass")
+        return b64decode(event.body, validate=True) if event.encoded else event.body.encode("utf-8", "surrogatepass")
     except ValueError:
         raise InvalidJson("The body is not the base64 that the event says it is") from None
 
@@ -192,13 +153,9 @@ def _account_id(query: Query) -> str:
                 }
             },
         )
-    try:
-        found = str(UUID(value))
-    except ValueError:
-        found = ""
-    if found != value.lower():
+    if not _UUID.fullmatch(value):
         raise InvalidRequest("integrated_account_id must be a UUID")
-    return found
+    return value.lower()
 
 
 def _pipeline_id(query: Query) -> str | None:

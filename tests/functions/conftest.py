@@ -115,7 +115,9 @@ class Log:
 
 @pytest.fixture
 def log(world: World) -> Iterator[Log]:  # noqa: ARG001 - a function may read its environment when it is imported
-    handlers = [importlib.import_module(f"{name}.app").logger.registered_handler for name in ("api", "authorizer")]
+    handlers = [
+        importlib.import_module(name).logger.registered_handler for name in ("api.telemetry", "authorizer.tokens")
+    ]
     stream = io.StringIO()
     before = [handler.setStream(stream) for handler in handlers]
     yield Log(stream)

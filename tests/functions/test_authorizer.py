@@ -152,24 +152,24 @@ def test_the_answer_is_what_json_can_carry(authorize: Authorize, world: World) -
 
 
 def test_where_the_table_cannot_be_read_it_raises(authorize: Authorize, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = importlib.import_module("authorizer.app")
+    tokens = importlib.import_module("authorizer.tokens")
     monkeypatch.setenv("AWS_ENDPOINT_URL", closed_port())
-    app._table.cache_clear()
+    tokens.table.cache_clear()
     try:
         with pytest.raises(BotoCoreError):
             authorize(_event())
     finally:
-        app._table.cache_clear()
+        tokens.table.cache_clear()
 
 
 def test_where_the_table_cannot_be_read_nobody_gets_in(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = importlib.import_module("authorizer.app")
+    tokens = importlib.import_module("authorizer.tokens")
     monkeypatch.setenv("AWS_ENDPOINT_URL", closed_port())
-    app._table.cache_clear()
+    tokens.table.cache_clear()
     try:
         assert http.create(CLOSE, PIPELINE).status == 500
     finally:
-        app._table.cache_clear()
+        tokens.table.cache_clear()
 
 
 def test_no_token_is_logged(authorize: Authorize, world: World, log: Log) -> None:

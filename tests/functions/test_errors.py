@@ -465,11 +465,11 @@ def test_where_secrets_manager_is_down_the_answer_says_when_to_try_again(
     from unified_crm import accounts
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", closed_port())
-    accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+    accounts._secrets.cache_clear()
     try:
         answer = api(an_event())
     finally:
-        accounts._secrets.cache_clear()  # type: ignore[attr-defined]
+        accounts._secrets.cache_clear()
     _is_ours(answer, 503, "credentials_unavailable")
     assert answer.headers["retry-after"] == "1"
     assert world.simulators["close"].received == []  # type: ignore[attr-defined]

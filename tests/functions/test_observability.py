@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
+from api import telemetry
 from local import simulators
 from local.simulators.base import Fault, closed_port
 from local.world import World
@@ -39,6 +43,14 @@ def simulator(world: World, name: str) -> Any:
     return world.simulators[name]
 
 
+@pytest.fixture
+def debugging() -> Iterator[None]:
+    level = telemetry.logger.log_level
+    telemetry.logger.setLevel("DEBUG")
+    yield
+    telemetry.logger.setLevel(level)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_leaks(log: Log, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
     yield
@@ -46,10 +58,15 @@ def _nothing_leaks(log: Log, capsys: pytest.CaptureFixture[str]) -> Iterator[Non
     assert not [secret for secret in (*simulators.demo_secrets(), "demo-token") if secret in shown]
 
 
-def _metrics(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """The EMF lines but those of cold starts."""
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
-    return [line for line in lines if "ColdStart" not in line]
+def _metrics(log: Log) -> list[dict[str, Any]]:
+    """The lines that hold metrics, as CloudWatch finds them: each dimension and metric that is named is there."""
+    lines = [line for line in log.lines if "_aws" in line]
+    for line in lines:
+        (directive,) = line["_aws"]["CloudWatchMetrics"]
+        assert abs(line["_aws"]["Timestamp"] / 1000 - time.time()) < 60
+        for name in (*directive["Dimensions"][0], *(each["Name"] for each in directive["Metrics"])):
+            assert line[name]
+    return lines
 
 
 # Logs
@@ -57,7 +74,7 @@ def _metrics(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 def test_every_line_says_whose_call_it_is(create: Create, name: str, log: Log) -> None:
     assert create().status == 200
-    assert [line["message"] for line in log.lines] == ["Called the provider", "Answered"]
+    assert [line["message"] for line in log.lines] == ["Answered"]
     for line in log.lines:
         assert line["correlation_id"] == REQUEST_ID
         assert (line["tenant"], line["provider"], line["account"]) == ("demo", name, ACCOUNTS[name])
@@ -65,6 +82,7 @@ def test_every_line_says_whose_call_it_is(create: Create, name: str, log: Log) -
         assert line["service"] == "unified-crm"
 
 
+@pytest.mark.usefixtures("debugging")
 def test_a_call_to_the_provider_is_logged_without_its_query_and_body(create: Create, log: Log) -> None:
     create({**PIPELINE, "name": "Private name"})
     line = log.line("Called the provider")
@@ -80,7 +98,24 @@ def test_the_answer_is_logged_with_its_status(create: Create, log: Log) -> None:
     create()
     line = log.line("Answered")
     assert (line["method"], line["path"], line["status"]) == ("POST", "/unified/crm/pipelines", 200)
-    assert line["milliseconds"] > 0
+    assert line["milliseconds"] > line["provider_milliseconds"] > 0
+    assert line["provider_calls"] == 1
+
+
+def test_what_the_provider_took_is_told_of_each_call_alone(create: Create, log: Log, simulator: Any) -> None:
+    simulator.fault(Fault("status", status=503, body="x"))
+    for body in (PIPELINE, {**PIPELINE, "name": "Other"}, {"name": 5}):
+        create(body)
+    answered = [line for line in log.lines if line["message"] == "Answered"]
+    assert [line["provider_calls"] for line in answered][1:] == [1, 0]
+    assert answered[2]["provider_milliseconds"] == 0
+
+
+def test_only_failed_calls_to_the_provider_have_a_line_of_their_own(create: Create, log: Log, simulator: Any) -> None:
+    simulator.fault(Fault("status", status=400, body="x"))
+    assert create().status == 400
+    assert create().status == 200
+    assert log.line("Called the provider")["status"] == 400
 
 
 def test_a_call_that_never_came_back_is_logged_with_its_error(
@@ -162,11 +197,9 @@ def test_a_malformed_account_shows_nothing_of_itself(api: Api, world: World, log
 # Metrics
 
 
-def test_a_call_is_counted_with_its_provider_and_latency(
-    create: Create, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_call_is_counted_with_its_provider_and_latency(create: Create, name: str, log: Log) -> None:
     create()
-    (line,) = _metrics(capsys)
+    (line,) = _metrics(log)
     (directive,) = line["_aws"]["CloudWatchMetrics"]
     assert directive["Namespace"] == "UnifiedCRM"
     assert {"provider", "service"} <= set(directive["Dimensions"][0])
@@ -178,34 +211,59 @@ def test_a_call_is_counted_with_its_provider_and_latency(
 
 
 def test_each_request_to_the_provider_has_its_latency_and_each_failure_is_counted(
-    create: Create, simulator: Any, name: str, capsys: pytest.CaptureFixture[str]
+    create: Create, simulator: Any, name: str, log: Log
 ) -> None:
     simulator.fault(Fault("status", status=500, body={"message": "broken"}))
     assert create().status == 502
-    (line,) = _metrics(capsys)
+    (line,) = _metrics(log)
     assert (line["provider"], line["ProviderErrors"]) == (name, [1.0])
     assert len(line["ProviderLatency"]) == len(simulator.received) == 2, "the create, and the look whether it happened"
 
 
 def test_a_provider_that_cannot_be_reached_is_counted(
-    create: Create, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    create: Create, name: str, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PROVIDER_BASE_URLS", json.dumps({name: closed_port()}))
     create()
-    (line,) = _metrics(capsys)
+    (line,) = _metrics(log)
     assert line["ProviderErrors"] == [1.0, 1.0]  # what surely did not happen is sent once more
 
 
-def test_a_call_that_fails_before_any_provider_is_counted_too(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_call_that_fails_before_any_provider_is_counted_too(api: Api, log: Log) -> None:
     api(an_event(query=""))
-    (line,) = _metrics(capsys)
+    (line,) = _metrics(log)
     assert line["Calls"] == [1.0]
     assert "ProviderErrors" not in line
     assert "provider" not in line
 
 
-def test_the_dimension_of_one_call_is_not_in_the_next(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_dimension_of_one_call_is_not_in_the_next(api: Api, log: Log) -> None:
     for account in ACCOUNTS.values():
         api(an_event(query=f"integrated_account_id={account}"))
     api(an_event(query=""))
-    assert [line.get("provider") for line in _metrics(capsys)] == ["close", "hubspot", None]
+    assert [line.get("provider") for line in _metrics(log)] == ["close", "hubspot", None]
+
+
+def test_metrics_are_written_where_the_log_level_leaves_the_line_out(
+    create: Create, name: str, log: Log, capsys: pytest.CaptureFixture[str]
+) -> None:
+    level = telemetry.logger.log_level
+    telemetry.logger.setLevel("ERROR")
+    try:
+        create()
+    finally:
+        telemetry.logger.setLevel(level)
+    assert log.lines == []
+    (line,) = [json.loads(each) for each in capsys.readouterr().out.splitlines() if "ProviderLatency" in each]
+    assert (line["Calls"], line["provider"], line["service"]) == ([1.0], name, "unified-crm")
+    assert line["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "UnifiedCRM"
+
+
+def test_a_line_is_as_powertools_writes_it() -> None:
+    record = logging.LogRecord("x", logging.INFO, "app.py", 7, "Said", (), None, "work")
+    vars(record).update({"status": 200, "nothing": None, "path": "/é", "values": [1.5]})
+    formatter = telemetry.Formatter(service="s")
+    formatter.append_keys(tenant="demo", account=None)
+    short, own = formatter.format(record), LambdaPowertoolsFormatter.format(formatter, record)
+    assert json.loads(short) == json.loads(own)
+    assert "é" in short

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from api import app
+from api import telemetry
 from local.simulators.base import Fault
 from local.world import World
 from tests.conftest import CLOSE, Answer
@@ -48,8 +48,8 @@ def _of(kind: str) -> dict[str, Any]:
 
 def test_each_metric_that_someone_should_hear_of_has_an_alarm() -> None:
     alarms = [each["Properties"] for each in _of("AWS::CloudWatch::Alarm").values()]
-    ours = [each for each in alarms if each["Namespace"] == app.NAMESPACE]
-    assert {each["MetricName"] for each in ours} == {*app.COUNTED.values(), *TOLD}
+    ours = [each for each in alarms if each["Namespace"] == telemetry.NAMESPACE]
+    assert {each["MetricName"] for each in ours} == {*telemetry.COUNTED.values(), *TOLD}
     for each in ours:
         assert each["Dimensions"] == [{"Name": "service", "Value": "AWS::StackName"}]
     assert TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == "AWS::StackName"
@@ -61,7 +61,7 @@ def test_what_a_new_version_can_cause_takes_it_back() -> None:
     function = RESOURCES["ApiFunction"]["Properties"]
     for name in function["DeploymentPreference"]["Alarms"]:
         alarm = RESOURCES[name]["Properties"]
-        assert alarm["Namespace"] in ("AWS/Lambda", app.NAMESPACE)
+        assert alarm["Namespace"] in ("AWS/Lambda", telemetry.NAMESPACE)
         assert alarm["Period"] <= 60, "a canary has minutes"
     assert function["AutoPublishAlias"]
     for layer in _of("AWS::Serverless::LayerVersion").values():
@@ -78,7 +78,7 @@ def test_tables_are_kept() -> None:
 def test_the_dashboard_is_json_and_shows_what_is_counted() -> None:
     body = RESOURCES["Dashboard"]["Properties"]["DashboardBody"]
     text = json.dumps(json.loads(re.sub(r"\$\{[A-Za-z:]+\}", "x", body)))
-    for metric in {*app.COUNTED.values(), *TOLD, "Calls", "ProviderErrors", "ProviderLatency"}:
+    for metric in {*telemetry.COUNTED.values(), *TOLD, "Calls", "ProviderErrors", "ProviderLatency"}:
         assert metric in text
 
 
@@ -113,7 +113,7 @@ def test_a_refusal_is_counted_as_nothing_but_a_call(api: Api, world: World, caps
     world.simulators["close"].fault(Fault("status", status=422, body={"message": "No."}))  # type: ignore[attr-defined]
     assert api(an_event()).status == 422
     text = capsys.readouterr().out
-    assert not [name for name in (*app.COUNTED.values(), *TOLD) if _counted(text, name)]
+    assert not [name for name in (*telemetry.COUNTED.values(), *TOLD) if _counted(text, name)]
 
 
 def test_a_refresh_token_that_is_lost_is_counted(capsys: pytest.CaptureFixture[str]) -> None:

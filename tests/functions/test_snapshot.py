@@ -1,0 +1,123 @@
+"""What comes out of a SnapStart snapshot. A fork of a process that has been at work is one, each child a restore."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.functions.conftest import an_event
+from tests.unit.servers import Exchange, Server, ok, serving
+
+ROOT = Path(__file__).resolve().parents[2]
+ACCOUNT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+SECRET = {"provider": "hubspot", "tenant": "demo", "credentials": {"type": "bearer", "token": "pat-of-a-snapshot"}}
+RECORD = {"id": "1", "label": "Sales", "displayOrder": 0, "stages": []}
+RESTORES = 3
+SCRIPT = f"""
+import json, os, random, sys
+from api.app import handler
+from snapshot_restore_py import get_after_restore, get_before_snapshot
+from unified_crm import oauth, providers, recent
+
+class Context:
+    aws_request_id, function_name, invoked_function_arn, memory_limit_in_mb = "id", "f", "arn", 512
+    get_remaining_time_in_millis = staticmethod(lambda: 20_000)
+
+def create():
+    return handler(json.loads(sys.argv[1]), Context())["statusCode"]
+
+def state():
+    return {{"random": random.random(), "spread": oauth._memory().spread, "recent": len(recent._WRITTEN)}}
+
+random.seed(1)
+recent.remember(("a",), {{}})
+print(json.dumps({{"status": create(), **state()}}), flush=True)
+for hook, arguments, options in reversed(get_before_snapshot()):
+    hook(*arguments, **options)
+print(json.dumps({{"modules": list(sys.modules)}}), flush=True)
+for number in range({RESTORES}):
+    if os.fork() == 0:
+        os.environ["AWS_ACCESS_KEY_ID"] = f"RESTORED{{number}}"
+        for hook, arguments, options in get_after_restore():
+            hook(*arguments, **options)
+        print(json.dumps({{"status": create(), **state()}}), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture
+def secrets_manager() -> Iterator[Server]:
+    def talk(exchange: Exchange) -> bool:
+        exchange.send(ok(json.dumps({"Name": "x", "SecretString": json.dumps(SECRET)}).encode()))
+        return True
+
+    with serving(talk) as server:
+        yield server
+
+
+@pytest.fixture
+def hubspot() -> Iterator[Server]:
+    def talk(exchange: Exchange) -> bool:
+        exchange.send(ok(json.dumps(RECORD).encode()))
+        return True
+
+    with serving(talk) as server:
+        yield server
+
+
+@pytest.fixture
+def told(secrets_manager: Server, hubspot: Server) -> list[dict[str, Any]]:
+    """What the process told before the snapshot, what it had imported then, and what each restored one told."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(str(ROOT / each) for each in ("functions", "layers/crm")),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
+        "AWS_ENDPOINT_URL": secrets_manager.url,
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "BEFORE",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "PROVIDER_BASE_URLS": json.dumps({"hubspot": hubspot.url}),
+    }
+    event = an_event({"name": "Sales", "stages": [{"name": "New"}]}, f"integrated_account_id={ACCOUNT}")
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(event)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    return [line for line in lines if ("status" in line and "message" not in line) or "modules" in line]
+
+
+def _signers(server: Server) -> list[str]:
+    """The access keys by which requests to AWS were signed."""
+    return [re.findall(rb"Credential=(\w+)/", request)[0].decode() for request in server.requests]
+
+
+def test_no_connection_credential_secret_or_chance_comes_out_of_a_snapshot(
+    told: list[dict[str, Any]], secrets_manager: Server, hubspot: Server
+) -> None:
+    before, _, *restored = told
+    assert [each["status"] for each in (before, *restored)] == [200] * (1 + RESTORES)
+    assert _signers(secrets_manager) == ["BEFORE", *(f"RESTORED{number}" for number in range(RESTORES))]
+    assert secrets_manager.connections == 1 + RESTORES
+    assert hubspot.connections == len(hubspot.requests) == 1 + RESTORES
+    for name in ("random", "spread"):
+        assert len({each[name] for each in (before, *restored)}) == 1 + RESTORES
+    assert [each["recent"] for each in (before, *restored)] == [1, 0, 0, 0]
+
+
+def test_what_only_some_calls_need_is_in_the_snapshot(told: list[dict[str, Any]]) -> None:
+    wanted = {"aws_xray_sdk.core", "api.idempotency", "unified_crm.breaker", "unified_crm.providers.kommo"}
+    assert wanted <= set(told[1]["modules"])
