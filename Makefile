@@ -2,7 +2,8 @@
 # needs, virtual environments included.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage fuzz fuzz-check check format format-check lint types template docs docs-check faults build sam-local lock clean
+.PHONY: help run test coverage fuzz fuzz-check check format format-check lint types template docs docs-check faults build \
+	sam-local bench bench-check bench-cost bench-profile benchable lock clean
 
 VENV := .venv
 SAM := .venv-sam/bin/sam
@@ -22,7 +23,7 @@ PYTHON_IN_LAMBDA = $(call first_to_run,$(as_in_lambda))
 help:
 	@echo 'make …'
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | \
-	while IFS='|' read -r name does; do printf '  %-10s %s\n' "$$name" "$$does"; done
+	while IFS='|' read -r name does; do printf '  %-13s %s\n' "$$name" "$$does"; done
 
 # ---- To work with ----------------------------------------------------------------------------------------------------
 run: $(VENV)/.stamp ## starts the whole cloud on this machine, on PORT (8000)
@@ -76,17 +77,17 @@ clean: ## removes what was made, the virtual environments too
 not_ours := --extend-exclude '.venv*,.aws-sam'
 
 # ---- To deploy -------------------------------------------------------------------------------------------------------
-build: .venv-sam/.stamp ## sam build, for the cloud; ARCHITECTURE=x86_64 instead of the template's own arm64
-	$(sam_build) $(if $(ARCHITECTURE),--parameter-overrides Architecture=$(ARCHITECTURE))
+build: .venv-sam/.stamp ## sam build, for the cloud
+	$(sam_build)
 
-# The layers' compiled packages must be those of Lambda's Python. Without one here, SAM builds in a container.
-sam_build = PATH="$(addsuffix :,$(dir $(PYTHON_IN_LAMBDA)))$$PATH" $(SAM) build $(if $(PYTHON_IN_LAMBDA),,--use-container)
+# Bytecode is compiled by Lambda's own Python. Without one here, SAM builds in a container.
+sam_build = PYTHON='$(PYTHON_IN_LAMBDA)' $(SAM) build $(if $(PYTHON_IN_LAMBDA),,--use-container)
 
 # ---- What was built, under the real SAM CLI --------------------------------------------------------------------------
 # It is built for this machine, beside what `make build` made for the cloud, which it must not replace.
 # A container engine is Docker, or whatever DOCKER_HOST names. Failing that, SAM_ENGINE is a command that starts one:
 # `$(SAM_ENGINE) up` prints exports, DOCKER_HOST and the address SAM_HOST_IP at which containers reach this machine.
-built_tests := tests/e2e/test_built_artefact.py tests/e2e/test_sam_local.py
+built_tests := tests/e2e/test_built_artefact.py tests/e2e/test_built_layers.py tests/e2e/test_sam_local.py
 SAM_ENGINE ?= $(addprefix bash ,$(wildcard ../shared/tools/sam-engine))
 machine := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
 # The emulator runs on Linux, and what was built runs under Lambda's Python alone. Elsewhere the containers have to do.
@@ -104,6 +105,35 @@ find_engine = answers() { .venv-sam/bin/python -c 'import docker; docker.from_en
 	    echo >&2 'No container engine answers: start Docker, or set DOCKER_HOST or SAM_ENGINE.'; exit 1; }; \
 	fi
 
+# ---- How fast what was built is --------------------------------------------------------------------------------------
+# Built as for `make sam-local`, and run under the same emulator; the official clients have an environment of their own.
+benchmarks := SAM=$(SAM) SAM_BUILD=.aws-sam/local LAMBDA_PYTHON=.venv-lambda/bin/python PLAIN_LAYER=.aws-sam/plain \
+	.venv-bench/bin/python -m
+
+bench: benchable ## measures it beside what it must not exceed, writes docs/benchmarks.md; RUNS=3, or ONLY=cold, warm, lists or http
+	@$(benchmarks) benchmarks --runs $(or $(RUNS),3) $(addprefix --only ,$(ONLY))
+
+bench-profile: benchable ## shows where time goes, ROW=create-hubspot, create-close, list, lists, init or authorizer
+	@$(benchmarks) benchmarks.profile $(or $(ROW),create-hubspot)
+
+bench-cost: benchable ## measures what a create costs in the cloud and writes docs/cost.md
+	@$(benchmarks) benchmarks.cost --build .aws-sam/local --python .venv-lambda/bin/python \
+	--emulator .venv-sam/lib/python*/site-packages/samcli/local/rapid/aws-lambda-rie-$(machine)
+
+bench-check: ## does each benchmark once, small, to see that it works
+	@$(if $(emulates),$(MAKE) -s benchable && $(benchmarks) benchmarks --check,echo 'Without benchmarks: no Linux or Python 3.13')
+
+benchable: .venv-sam/.stamp
+	@$(if $(emulates),,echo >&2 'Benchmarks need Linux and Python 3.13.'; exit 1)
+	@$(MAKE) -s .venv-lambda/.stamp .venv-bench/.stamp .aws-sam/plain/.stamp
+	@said=$$($(sam_build) --build-dir .aws-sam/local --parameter-overrides Architecture=$(machine) 2>&1) || \
+	{ echo >&2 "$$said"; exit 1; }
+
+.aws-sam/plain/.stamp: layers/dependencies/requirements.txt .venv-bench/.stamp
+	@rm -rf $(@D)
+	@.venv-bench/bin/python -m pip install -qq --no-compile --target $(@D) -r $<
+	@touch $@
+
 # ---- Virtual environments --------------------------------------------------------------------------------------------
 # Each tool has one of its own, since their pins clash. The stamp comes last: one that was interrupted is made again.
 define environment
@@ -118,7 +148,7 @@ endef
 $(VENV)/.stamp: requirements/dev.txt layers/dependencies/requirements.txt
 	$(environment)
 
-.venv-lambda/.stamp: override PYTHON = $(PYTHON_IN_LAMBDA)
+.venv-lambda/.stamp .venv-bench/.stamp: override PYTHON = $(PYTHON_IN_LAMBDA)
 .venv-%/.stamp: requirements/%.txt
 	$(environment)
 

@@ -1,0 +1,1 @@
+"""How fast the built functions are, as ratios to references that are measured beside them: `make bench`."""

@@ -1,0 +1,232 @@
+"""Cold start of the built functions, under the runtime interface emulator, beside references with the same layers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from statistics import median, quantiles
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks import artefact, emulator, work
+from benchmarks.artefact import ROOT
+from benchmarks.emulator import Start
+from benchmarks.fake_provider import Fake
+from benchmarks.report import RATIO, Row
+
+PART = "Cold start"
+ROUNDS = 10
+MORE_PROVIDERS = 50
+PAIR = ("secrets_manager", "create")
+"""What the goals compare: always started one right after the other, more often than the rest."""
+COMPARED = ("loaded", "copy", "more")
+"""What shows whether providers cost anything: the function as it is, with a copy of its layer, with more in it."""
+HOW = f"""\
+**Cold start.** What `sam build` made runs under the runtime interface emulator that the SAM CLI brings, with
+Lambda's own runtime client; init and the first event are as the emulator reports them. Folders are as in Lambda:
+nothing can write bytecode. All kinds of function start in turn, {ROUNDS} times in a run, and each is told by its
+lower quartile: what else the machine does only ever adds. The two that the goals compare start one right after the
+other, {3 * ROUNDS} times, and the ratio is the median of these pairs' own: a machine that is slower at times is so
+for both. Every reference has the very same two layers as the
+functions, so the same trimmed boto3 with its bytecode; *on a plain layer* it has them as pip installs them. AWS and
+HubSpot are one process that has its answers ready: moto takes some 10 ms more for a first secret, which would show.
+The account's secret is a fresh one for the function, which starts with none. Calls are not sampled by X-Ray, as 19
+of 20 are not, but for the row that says so. A layer with {MORE_PROVIDERS} more providers is compared with a plain
+copy of the layer, and that, for the noise, with the layer itself; these start twice as often and are in processor
+time, which varies less than time on the clock. Whatever it says, the number of imported modules is exact.
+"""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A function that is started: its handler and folder, what it is given, and the paths of its layers."""
+
+    handler: str
+    folder: Path
+    event: Any = None
+    layers: tuple[Path, ...] = artefact.LAYERS
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    def start(self, port: int) -> Start:
+        variables = {**artefact.environment(port, self.folder, self.layers), **self.variables}
+        found = emulator.start(self.handler, self.folder, variables, self.event or {})
+        _check(self.handler, found.answer)
+        return found
+
+
+def measure(rounds: int = ROUNDS) -> list[Row]:
+    """One run."""
+    with Fake() as fake, _daemon() as daemon, _copies() as (copy, more):
+        kinds = _kinds(copy, more, daemon.port)
+        starts: dict[str, list[Start]] = {name: [] for name in kinds}
+        for at in range(rounds):
+            turn = [name for name in kinds if name not in PAIR]
+            turn = turn[at % len(turn) :] + turn[: at % len(turn)]
+            for name in (*PAIR, *turn, *PAIR[::-1], *(COMPARED if at % 2 else COMPARED[::-1]), *PAIR):
+                starts[name].append(kinds[name].start(fake.port))
+        if not daemon.received():
+            raise RuntimeError("no trace came of the sampled calls")
+    return _rows(starts)
+
+
+def _rows(starts: Mapping[str, list[Start]]) -> list[Row]:
+    least = PAIR[0]
+    pairs = list(zip(starts["create"], starts[least], strict=True))
+    init = {name: _typical(each.init for each in found) for name, found in starts.items()}
+    first = {name: _typical(each.init + each.call for each in found) for name, found in starts.items()}
+    processor = {name: _typical(each.answer["processor"] for each in starts[name]) for name in (least, *COMPARED)}
+    modules = {name: starts[name][0].answer["modules"] for name in COMPARED}
+
+    def ratio(title: str, figure: float, goal: float | None = None) -> Row:
+        return Row(PART, title, figure, RATIO, goal)
+
+    return [
+        ratio(
+            "init ÷ that of a handler that makes a Secrets Manager client",
+            median(a.init / b.init for a, b in pairs),
+            1.35,
+        ),
+        ratio(
+            "init and first create ÷ its init and first call, a constant",
+            median((a.init + a.call) / (b.init + b.call) for a, b in pairs),
+            1.5,
+        ),
+        Row(PART, "both layers, zipped", sum(map(_zipped, ("CrmLayer", "DependenciesLayer"))) / 1e6, "MB", 12, True),
+        ratio(f"init with {MORE_PROVIDERS} more providers ÷ init without", processor["more"] / processor["copy"], 1.03),
+        Row(PART, f"modules imported for {MORE_PROVIDERS} more providers", modules["more"] - modules["copy"], "", 0),
+        ratio("the noise: init with a plain copy of the layer ÷ init", processor["copy"] / processor["loaded"]),
+        ratio("init ÷ that of the Secrets Manager handler, processor time", processor["loaded"] / processor[least]),
+        ratio("init ÷ that of a bare handler", init["create"] / init["bare"]),
+        ratio(
+            "init and first create ÷ those of a handler that reads one secret", first["create"] / first["one_secret"]
+        ),
+        ratio("init ÷ that of the Secrets Manager handler on a plain layer", init["create"] / init["plain"]),
+        ratio("init of the authorizer ÷ that of the Secrets Manager handler", init["authorizer"] / init[least]),
+        *(
+            Row(PART, title, figure, "ms")
+            for title, figure in (
+                ("init", init["create"]),
+                ("first create", _call(starts["create"])),
+                ("first create, sampled by X-Ray", _call(starts["traced"])),
+                ("first create, with an Idempotency-Key", _call(starts["idempotent"])),
+                ("init of the authorizer", init["authorizer"]),
+                ("first answer of the authorizer", _call(starts["authorizer"])),
+                ("init of a bare handler", init["bare"]),
+                ("init of the Secrets Manager handler", init[least]),
+                ("init of the Secrets Manager handler on a plain layer", init["plain"]),
+                ("first call of a handler that reads one secret", _call(starts["one_secret"])),
+            )
+        ),
+    ]
+
+
+def _call(starts: list[Start]) -> float:
+    return _typical(each.call for each in starts)
+
+
+def _typical(values: Iterable[float]) -> float:
+    """The lower quartile."""
+    found = list(values)
+    return quantiles(found, n=4, method="inclusive")[0] if len(found) > 1 else found[0]
+
+
+def _kinds(copy: Path, more: Path, daemon: int) -> dict[str, Kind]:
+    create = work.event("create-hubspot")
+    api, handler = artefact.API, "api.app.handler"
+    with_key = work.event("create-hubspot", **{"idempotency-key": "3f1c0d52"})
+    traced = {"AWS_XRAY_DAEMON_ADDRESS": f"127.0.0.1:{daemon}", "BENCH_TRACE": artefact.SAMPLED}
+    references = {
+        name: Kind(f"{name}.handler", artefact.REFERENCES) for name in ("bare", "secrets_manager", "one_secret")
+    }
+    return references | {
+        "plain": Kind("secrets_manager.handler", artefact.REFERENCES, layers=(artefact.CRM, artefact.PLAIN)),
+        "create": Kind(handler, api, create),
+        **{
+            name: Kind("loaded.handler", artefact.REFERENCES, layers=(api, crm, artefact.DEPENDENCIES))
+            for name, crm in zip(COMPARED, (artefact.CRM, copy, more), strict=True)
+        },
+        "traced": Kind("sampled.handler", artefact.REFERENCES, create, (api, *artefact.LAYERS), traced),
+        "idempotent": Kind(handler, api, with_key),
+        "authorizer": Kind("authorizer.app.handler", artefact.AUTHORIZER, _question()),
+    }
+
+
+def _question() -> dict[str, Any]:
+    event = work.event("create-hubspot")
+    return {**event, "type": "REQUEST", "identitySource": ["Bearer demo-token"], "body": None}
+
+
+def _check(handler: str, answer: Any) -> None:
+    if handler in ("api.app.handler", "sampled.handler"):
+        stages = len(json.loads(answer["body"]).get("stages", ())) if answer.get("statusCode") == 200 else 0
+        good = stages == len(work.STAGES)
+    else:
+        good = answer.get("statusCode") == 200 or answer.get("isAuthorized") is True
+    if not good:
+        raise RuntimeError(f"{handler} answered {answer}")
+
+
+@contextmanager
+def _copies() -> Iterator[tuple[Path, Path]]:
+    """Two copies of the layer's folder `python`, the second with more providers, compiled as those that are there."""
+    with TemporaryDirectory() as folder:
+        copy, more = Path(folder) / "copy", Path(folder) / "more"
+        for each in (copy, more):
+            shutil.copytree(artefact.CRM, each)
+        providers = more / "unified_crm" / "providers"
+        text = (ROOT / "layers" / "crm" / "unified_crm" / "providers" / "close.py").read_text(encoding="utf-8")
+        for number in range(MORE_PROVIDERS):
+            name = f"generated{number:02}"
+            (providers / f"{name}.py").write_text(text.replace('name="close"', f'name="{name}"'), encoding="utf-8")
+        if list(providers.glob("__pycache__/close.*.pyc")):
+            _run("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", str(providers))
+        _run("-c", "from unified_crm.providers import load; load('generated49')", str(more))
+        yield copy, more
+
+
+def _run(*arguments: str) -> None:
+    """With the layers' Python. A further argument of `-c` is where packages are found before all others."""
+    path = [*arguments[2:3], str(artefact.DEPENDENCIES)] if arguments[0] == "-c" else []
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(path)}
+    subprocess.run([str(artefact.PYTHON), *arguments], env=variables, check=True)
+
+
+class _Daemon:
+    """A socket in the place of X-Ray's daemon."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._socket = listener
+        self.port: int = listener.getsockname()[1]
+
+    def received(self) -> bool:
+        """Whether anything came."""
+        try:
+            return bool(self._socket.recv(1 << 16))
+        except BlockingIOError:
+            return False
+
+
+@contextmanager
+def _daemon() -> Iterator[_Daemon]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.setblocking(False)
+        yield _Daemon(listener)
+
+
+def _zipped(layer: str) -> int:
+    """The bytes of a layer as the SAM CLI zips it."""
+    folder, packed = artefact.BUILD / layer, BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*")):
+            archive.write(path, path.relative_to(folder))
+    return packed.tell()
