@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import count as counter
 from time import time
@@ -46,14 +46,19 @@ class Formatter(LambdaPowertoolsFormatter):
         """The line of a record, as JSON."""
         if record.exc_info or record.args or not isinstance(record.msg, str):
             return super().format(record)
-        line = {
+        told = {name: value for name, value in vars(record).items() if value is not None and name not in self._RECORD}
+        return self.line(record, f"{record.funcName}:{record.lineno}", told)
+
+    def line(self, record: logging.LogRecord, location: str, told: Mapping[str, Any]) -> str:
+        """The line of a record that came from `location`, with what is told beside it."""
+        line = {name: value for name, value in self.log_format.items() if value is not None}
+        line |= {
             "level": record.levelname,
-            "location": f"{record.funcName}:{record.lineno}",
+            "location": location,
             "message": record.msg,
             "timestamp": self.formatTime(record),
+            **told,
         }
-        line = {name: value for name, value in self.log_format.items() if value is not None} | line
-        line |= {name: value for name, value in vars(record).items() if value is not None and name not in self._RECORD}
         if trace := self._get_latest_trace_id():
             line["xray_trace_id"] = trace
         return self._ENCODER.encode(line)
@@ -174,8 +179,13 @@ def end(**fields: Any) -> None:
     dimensions = {"service": SERVICE} | ({"provider": _calls.provider} if _calls.provider else {})
     emf = _emf(values, dimensions)
     if logger.log_level <= logging.INFO:
+        # Straight to the logger's own stream: each call has this line, and what finds out where a line comes from, and
+        # who else wants it, takes as long as all that is told of it.
         told = {**fields, "provider_calls": len(took), "provider_milliseconds": round(sum(took), 1)}
-        logger.info("Answered", extra={**told, **values, "_aws": emf})
+        record = logging.LogRecord("", logging.INFO, "", 0, "Answered", None, None)
+        stream = logger.registered_handler.stream  # type: ignore[attr-defined]
+        stream.write(_formatter.line(record, "end", {**told, **values, "_aws": emf}) + "\n")
+        stream.flush()
     else:
         print(json.dumps({"_aws": emf, **dimensions, **values}))  # noqa: T201 - standard output is where metrics go
 
