@@ -24,5 +24,5 @@ if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") in ("provisioned-concurrency
 gc.enable()
 # What the imports made stays as long as the process lives: no later collection need look at it.
 gc.freeze()
-# A long list is ten thousand objects and no cycle. To look through them every 2,000 takes a third of such a call.
+# A long list is ten thousand objects and no cycle, which need not be looked through every 2,000.
 gc.set_threshold(100_000)
