@@ -43,8 +43,10 @@ print(json.dumps({{"status": create(), **state()}}), flush=True)
 for hook, arguments, options in reversed(get_before_snapshot()):
     hook(*arguments, **options)
 print(json.dumps({{"modules": list(sys.modules)}}), flush=True)
+frozen = random.getstate()
 for number in range({RESTORES}):
     if os.fork() == 0:
+        random.setstate(frozen)  # unlike a snapshot, a fork gives each child another
         os.environ["AWS_ACCESS_KEY_ID"] = f"RESTORED{{number}}"
         for hook, arguments, options in get_after_restore():
             hook(*arguments, **options)
