@@ -52,7 +52,7 @@ def overview() -> str:
             rows[f"{method} {resource}"] = [_yes(describe.supports(each, resource, method)) for each in loaded]
     metas = [_meta(each, "pipelines", "create")["fields"] for each in loaded]
     nested = [each["stages"]["fields"] for each in metas]
-    for name in models.Pipeline.model_fields:
+    for name in models.PIPELINE:
         if name not in ("id", "entity"):
             rows[f"`{name}`"] = [_claim(fields[name]) for fields in metas]
     for name in ("name", "status", "created_at", "updated_at"):

@@ -15,7 +15,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from unified_crm import describe, errors, lists, models, providers
+from docs import answers
+from unified_crm import changes, describe, errors, lists, models, providers
 from unified_crm.provider import Provider
 
 Json = dict[str, Any]
@@ -114,13 +115,13 @@ MODELS: Mapping[str, tuple[type[BaseModel], str, str, bool]] = {
     # component: (model, resource, the method whose fields it has, whether it is a stage within a pipeline)
     "PipelineWrite": (models.PipelineWrite, "pipelines", "create", False),
     "StageInPipelineWrite": (models.StageInPipelineWrite, "pipelines", "create", True),
-    "PipelineUpdate": (models.PipelineUpdate, "pipelines", "update", False),
-    "StageInPipelineUpdate": (models.StageInPipelineUpdate, "pipelines", "update", True),
-    "StageWrite": (models.StageWrite, "stages", "create", False),
-    "StageUpdate": (models.StageWrite, "stages", "update", False),
-    "Pipeline": (models.Pipeline, "pipelines", "get", False),
-    "StageInPipeline": (models.StageInPipeline, "pipelines", "get", True),
-    "Stage": (models.Stage, "stages", "get", False),
+    "PipelineUpdate": (changes.PipelineUpdate, "pipelines", "update", False),
+    "StageInPipelineUpdate": (changes.StageInPipelineUpdate, "pipelines", "update", True),
+    "StageWrite": (changes.StageWrite, "stages", "create", False),
+    "StageUpdate": (changes.StageWrite, "stages", "update", False),
+    "Pipeline": (answers.Pipeline, "pipelines", "get", False),
+    "StageInPipeline": (answers.StageInPipeline, "pipelines", "get", True),
+    "Stage": (answers.Stage, "stages", "get", False),
 }
 SAYS: Mapping[str, str] = {
     "id": "The provider's own id, or `{pipeline id}:{stage id}` where that alone does not name one stage.",
@@ -534,8 +535,8 @@ def _examples(examples: list[Json], operation: str, part: str) -> Json:
 
 def _schemas() -> Json:
     schemas: Json = {name: _model(name) for name in MODELS}
-    for name in ("Reference", "NamedReference", "ReferenceWrite"):
-        schemas[name] = _tidy(getattr(models, name).model_json_schema())
+    for model in (answers.Reference, answers.NamedReference, changes.ReferenceWrite):
+        schemas[model.__name__] = _tidy(model.model_json_schema())
     schemas["ReferenceWrite"]["properties"]["id"] |= {"minLength": 1, "pattern": SEGMENT}
     for name in ("Pipeline", "Stage"):
         answer = schemas[name]

@@ -10,7 +10,6 @@ gc.disable()
 # pydantic would look through all installed packages for plugins of its own, of which the layers have none.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
-from api import snapshot  # noqa: E402
 from api.calls import handler  # noqa: E402
 from unified_crm import accounts  # noqa: E402
 
@@ -18,6 +17,8 @@ __all__ = ["handler"]
 
 # Where a start is on nobody's way, a first call finds made what it needs. On demand, a caller waits for both the same.
 if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") in ("provisioned-concurrency", "snap-start"):
+    from api import snapshot
+
     accounts.prepare()
     snapshot.register()
 

@@ -3,8 +3,6 @@
 The raw query string is read, since API Gateway's parsed form joins repeated keys with commas.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import KeysView
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """From an API Gateway event (HTTP API, payload 2.0) to what it asks, typed."""
 
-from __future__ import annotations
-
 import re
 from base64 import b64decode
 from typing import Any, Literal, NamedTuple, TypeVar

@@ -5,19 +5,17 @@ from __future__ import annotations
 import http.client
 from typing import Any
 
-from pydantic import BaseModel
-
 from api.http import Response
 from api.request import Parameters
 from unified_crm.errors import ProviderBadReply, UnifiedError
 from unified_crm.lists import as_json, escaped_size
-from unified_crm.models import Pipeline, Stage, StageInPipeline
+from unified_crm.models import PIPELINE, STAGE
 from unified_crm.verbs import ListResult, Result
 
 MAX_BYTES = 5 * 1024 * 1024
 """A Lambda function may answer 6 MB."""
 
-_MODELS: dict[str, type[BaseModel]] = {"pipelines": Pipeline, "stages": Stage}
+_FIELDS = {"pipelines": PIPELINE, "stages": STAGE}
 
 
 def one(result: Result, parameters: Parameters, resource: str) -> Response:
@@ -86,11 +84,11 @@ def error(failure: UnifiedError, request_id: str) -> Response:
 
 def _item(unified: dict[str, Any], record: Any, parameters: Parameters, resource: str) -> dict[str, Any]:
     if parameters.format == "normalized":
-        body = _complete(unified, _MODELS[resource])
+        body = _complete(unified, _FIELDS[resource])
         if "explain" in unified:
             body["explain"] = unified["explain"]
         if resource == "pipelines":
-            body["stages"] = [_complete(stage, StageInPipeline) for stage in body["stages"]]
+            body["stages"] = [_complete(stage, STAGE) for stage in body["stages"]]
         return body
     return dict(unified) if parameters.ignore_remote_data else {**unified, "remote_data": record}
 
@@ -100,9 +98,9 @@ def _without(body: dict[str, Any], parameters: Parameters) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in excluded} if excluded else body
 
 
-def _complete(unified: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+def _complete(unified: dict[str, Any], fields: tuple[str, ...]) -> dict[str, Any]:
     """Every unified field, null where the provider has none."""
-    return {name: unified.get(name) for name in model.model_fields}
+    return {name: unified.get(name) for name in fields}
 
 
 def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:

@@ -1,7 +1,5 @@
 """The addresses that there are, and what answers there."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -9,11 +7,12 @@ from typing import Any, NamedTuple
 
 from api import documents, request, response, telemetry
 from api.http import Context, Event, Response
-from unified_crm import accounts, describe, oauth
+from unified_crm import accounts, describe
+from unified_crm.credentials import OAuth2
 from unified_crm.deadline import Deadline
 from unified_crm.engine import Options
 from unified_crm.errors import InternalError, InvalidRequest, MethodNotAllowed, NotFound, UnifiedError
-from unified_crm.models import PipelineUpdate, PipelineWrite, StageWrite
+from unified_crm.models import PipelineWrite
 from unified_crm.verbs import Verbs
 
 ANSWER_SECONDS = 1.0
@@ -77,6 +76,8 @@ def create(call: Call, resource: str) -> Response:
         entity = request.one_entity(parameters.entity, values.pop("entity", None))
         verbs = _verbs(call, parameters, entity, values)
         return response.one(verbs.create_pipeline(values), parameters, resource)
+    from unified_crm.changes import StageWrite
+
     values = request.write(call.event, StageWrite)
     verbs = _verbs(call, parameters, parameters.entity, values)
     result = verbs.create_stage(values, parameters.pipeline_id)
@@ -96,6 +97,8 @@ def get(call: Call, resource: str, id_: str) -> Response:
 @_once
 def update(call: Call, resource: str, id_: str) -> Response:
     """Change a pipeline with its stages, or a stage."""
+    from unified_crm.changes import PipelineUpdate, StageWrite
+
     parameters = request.parameters(call.event, resource)
     id_ = request.path_id(id_)
     if resource == "pipelines":
@@ -211,5 +214,8 @@ def _verbs(
         force_delete=parameters.force_delete,
     )
     telemetry.begin_account(account)
-    account = oauth.fresh(account, deadline, telemetry.observe) if asks else account
+    if asks and isinstance(account.credentials, OAuth2):
+        from api import access
+
+        account = access.fresh(account, deadline, telemetry.observe)
     return Verbs(account, options, deadline, telemetry.observe, entity=entity, creates=event.method == "POST")

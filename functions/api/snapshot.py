@@ -11,10 +11,12 @@ from __future__ import annotations
 import gc
 import random
 
-from api import telemetry
-from unified_crm import accounts, aws, oauth, pace, providers, recent, transport
+# What only some calls need is imported here, where it takes no caller's time.
+from api import access, idempotency, telemetry  # noqa: F401
+from unified_crm import accounts, aws, breaker, edit, oauth, pace, providers, recent, settle, transport  # noqa: F401
+from unified_crm.changes import PipelineUpdate, StageWrite
 from unified_crm.credentials import KINDS
-from unified_crm.models import PipelineUpdate, PipelineWrite, StageWrite
+from unified_crm.models import PipelineWrite
 
 
 def register() -> None:
@@ -29,9 +31,6 @@ def register() -> None:
 
 def before_snapshot() -> None:
     """Make what only some calls need, or each process's first: it takes no caller's time here."""
-    from api import idempotency  # noqa: F401
-    from unified_crm import breaker  # noqa: F401
-
     telemetry.tracer()
     for model in (PipelineUpdate, PipelineWrite, StageWrite, accounts.Stored, *KINDS.values()):
         model.model_rebuild()

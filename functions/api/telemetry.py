@@ -19,7 +19,6 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from aws_lambda_powertools.metrics import MetricUnit
 
 from api.http import Context, Event
-from unified_crm import oauth
 from unified_crm.accounts import Account
 from unified_crm.transport import Exchange
 
@@ -209,13 +208,3 @@ def _count(name: str, **dimensions: str) -> None:
     with single_metric(name, MetricUnit.Count, 1, namespace=NAMESPACE) as metric:
         for key, value in {**dimensions, "service": SERVICE}.items():
             metric.add_dimension(key, value)
-
-
-def _tell(event: oauth.Event) -> None:
-    """What happened to an account's access, as a log line and a metric."""
-    level = logger.info if event.name == "TokenRefreshed" else logger.error
-    level(event.name, account=event.account, provider=event.provider)
-    count(event.name)
-
-
-oauth.listeners.append(_tell)

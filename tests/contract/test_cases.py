@@ -15,7 +15,6 @@ anything.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +121,7 @@ def _driven(provider: Provider, flow: Flow, steps: list[dict[str, Any]]) -> Any:
         reply = _reply(step)
         assert not remote_errors.failed(provider, reply)
         try:
-            request = flow.send(replace(reply, created=request.creates(reply)) if request.creates else reply)
+            request = flow.send(_created(reply, request.creates(reply)) if request.creates else reply)
         except StopIteration as stop:
             assert number == len(steps)
             return stop.value
@@ -139,6 +138,10 @@ def _reply(step: dict[str, Any]) -> Reply:
     body = step.get("reply", "")
     text = body if isinstance(body, str) else json.dumps(body)
     return Reply(step["status"], step.get("headers", {}), text.encode())
+
+
+def _created(reply: Reply, record: dict[str, Any]) -> Reply:
+    return Reply(reply.status, reply.headers, reply.body, record)
 
 
 def _assert_seen(provider: Provider, entity: str, records: list[Any], expected: list[Any]) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from tests.contract.conftest import Subject
 from unified_crm import describe
+from unified_crm.changes import PipelineUpdate, StageWrite
 from unified_crm.errors import InvalidRequest, UnifiedError, Unsupported
 from unified_crm.lists import ListOptions, parse_time
-from unified_crm.models import PipelineUpdate, PipelineWrite, StageWrite, Status, parse
+from unified_crm.models import PipelineWrite, Status, parse
 
 MODELS: dict[tuple[str, str], Any] = {
     ("pipelines", "create"): PipelineWrite,

@@ -21,7 +21,7 @@ from unified_crm import mapping, paging, providers, spread
 from unified_crm import provider as declarations
 from unified_crm.errors import REMOTE_CODES
 from unified_crm.mapping import Table
-from unified_crm.models import Pipeline, StageInPipeline, Status
+from unified_crm.models import PIPELINE, STAGE, Status
 from unified_crm.provider import Call, Provider, Request, Setting
 
 ENTITIES = ("contact", "account", "opportunity", "tickets", "2-1234567")
@@ -57,10 +57,10 @@ def test_addresses_are_https_and_documentation_is_linked(provider: Provider) -> 
 def test_each_row_names_a_unified_field_once(provider: Provider) -> None:
     assert _tables(provider)
     for pipeline, stage in _tables(provider):
-        for table, model in ((pipeline, Pipeline), (stage, StageInPipeline)):
+        for table, fields in ((pipeline, PIPELINE), (stage, STAGE)):
             names = [row.unified for row in table]
             assert len(names) == len(set(names))
-            assert set(names) <= set(model.model_fields)
+            assert set(names) <= set(fields)
         assert {"id", "name", "stages"} <= {row.unified for row in pipeline}
         assert {"id", "name"} <= {row.unified for row in stage}
 

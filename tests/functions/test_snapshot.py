@@ -21,11 +21,21 @@ ACCOUNT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 SECRET = {"provider": "hubspot", "tenant": "demo", "credentials": {"type": "bearer", "token": "pat-of-a-snapshot"}}
 RECORD = {"id": "1", "label": "Sales", "displayOrder": 0, "stages": []}
 RESTORES = 3
+_FORKS = f"""
+for number in range({RESTORES}):
+    if os.fork() == 0:
+        os.environ["AWS_ACCESS_KEY_ID"] = f"RESTORED{{number}}"
+        after_restore()
+        os._exit(0)
+    os.wait()
+"""
 SCRIPT = f"""
 import json, os, random, sys
 from api.app import handler
 from snapshot_restore_py import get_after_restore, get_before_snapshot
-from unified_crm import oauth, providers, recent
+from unified_crm import accounts, changes, credentials, models, oauth, recent
+
+MODELS = (models.PipelineWrite, changes.PipelineUpdate, changes.StageWrite, accounts.Stored, credentials.OAuth2)
 
 class Context:
     aws_request_id, function_name, invoked_function_arn, memory_limit_in_mb = "id", "f", "arn", 512
@@ -42,18 +52,37 @@ recent.remember(("a",), {{}})
 print(json.dumps({{"status": create(), **state()}}), flush=True)
 for hook, arguments, options in reversed(get_before_snapshot()):
     hook(*arguments, **options)
-print(json.dumps({{"modules": list(sys.modules)}}), flush=True)
+built = [each.__pydantic_complete__ for each in MODELS]
+print(json.dumps({{"modules": list(sys.modules), "built": built}}), flush=True)
 frozen = random.getstate()
-for number in range({RESTORES}):
-    if os.fork() == 0:
-        random.setstate(frozen)  # unlike a snapshot, a fork gives each child another
-        os.environ["AWS_ACCESS_KEY_ID"] = f"RESTORED{{number}}"
-        for hook, arguments, options in get_after_restore():
-            hook(*arguments, **options)
-        print(json.dumps({{"status": create(), **state()}}), flush=True)
-        os._exit(0)
-    os.wait()
-"""
+
+def after_restore():
+    random.setstate(frozen)  # unlike a snapshot, a fork gives each child another
+    for hook, arguments, options in get_after_restore():
+        hook(*arguments, **options)
+    print(json.dumps({{"status": create(), **state()}}), flush=True)
+{_FORKS}"""
+AUTHORIZER = f"""
+import json, os, sys
+from authorizer.app import handler
+from snapshot_restore_py import get_after_restore, get_before_snapshot
+
+class Context:
+    aws_request_id = "id"
+
+def ask():
+    print(json.dumps(handler({{"headers": {{"authorization": "Bearer a-token"}}}}, Context())), flush=True)
+
+ask()
+for hook, arguments, options in reversed(get_before_snapshot()):
+    hook(*arguments, **options)
+print(json.dumps({{"traces": "aws_xray_sdk.core" in sys.modules}}), flush=True)
+
+def after_restore():
+    for hook, arguments, options in get_after_restore():
+        hook(*arguments, **options)
+    ask()
+{_FORKS}"""
 
 
 @pytest.fixture
@@ -76,29 +105,29 @@ def hubspot() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture
-def told(secrets_manager: Server, hubspot: Server) -> list[dict[str, Any]]:
-    """What the process told before the snapshot, what it had imported then, and what each restored one told."""
+def _ran(script: str, aws: Server, *arguments: str, **more: str) -> list[dict[str, Any]]:
+    """What a function told, started as with SnapStart."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(str(ROOT / each) for each in ("functions", "layers/crm")),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start",
-        "AWS_ENDPOINT_URL": secrets_manager.url,
+        "AWS_ENDPOINT_URL": aws.url,
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "BEFORE",
         "AWS_SECRET_ACCESS_KEY": "x",
-        "PROVIDER_BASE_URLS": json.dumps({"hubspot": hubspot.url}),
+        **more,
     }
+    command = [sys.executable, "-c", script, *arguments]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+@pytest.fixture
+def told(secrets_manager: Server, hubspot: Server) -> list[dict[str, Any]]:
+    """What the process told before the snapshot, what it had imported then, and what each restored one told."""
     event = an_event({"name": "Sales", "stages": [{"name": "New"}]}, f"integrated_account_id={ACCOUNT}")
-    ran = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(event)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    lines = [json.loads(line) for line in ran.stdout.splitlines()]
+    origins = json.dumps({"hubspot": hubspot.url})
+    lines = _ran(SCRIPT, secrets_manager, json.dumps(event), PROVIDER_BASE_URLS=origins)
     return [line for line in lines if ("status" in line and "message" not in line) or "modules" in line]
 
 
@@ -121,5 +150,23 @@ def test_no_connection_credential_secret_or_chance_comes_out_of_a_snapshot(
 
 
 def test_what_only_some_calls_need_is_in_the_snapshot(told: list[dict[str, Any]]) -> None:
-    wanted = {"aws_xray_sdk.core", "api.idempotency", "unified_crm.breaker", "unified_crm.providers.kommo"}
-    assert wanted <= set(told[1]["modules"])
+    wanted = {"aws_xray_sdk.core", "api.idempotency", "api.access", "unified_crm.breaker", "unified_crm.edit"}
+    assert wanted | {"unified_crm.settle", "unified_crm.providers.kommo"} <= set(told[1]["modules"])
+    assert told[1]["built"] == [True] * 5
+
+
+def test_the_authorizer_takes_no_connection_or_credential_out_of_a_snapshot() -> None:
+    item = {"Item": {"tenant": {"S": "demo"}}}
+
+    def talk(exchange: Exchange) -> bool:
+        exchange.send(ok(json.dumps(item).encode()))
+        return True
+
+    with serving(talk) as dynamodb:
+        before, prepared, *restored = _ran(AUTHORIZER, dynamodb, TOKENS_TABLE="tokens")
+        signers, connections = _signers(dynamodb), dynamodb.connections
+    assert before["isAuthorized"]
+    assert restored == [before] * RESTORES
+    assert prepared == {"traces": True}
+    assert signers == ["BEFORE", *(f"RESTORED{number}" for number in range(RESTORES))]
+    assert connections == 1 + RESTORES

@@ -65,7 +65,7 @@ def test_the_unified_answer_has_what_the_contract_knows_and_no_more(tool: Toy) -
 def test_escapes_go_to_the_main_call_and_to_no_other(tool: Toy) -> None:
     def flow(_: Call) -> Flow:
         yield Request("GET", "/things", query=(("own", "1"),))
-        made = yield replace(make("whole", main=True), query=(("own", "1"), ("kept", "2")))
+        made = yield make("whole", main=True)._replace(query=(("own", "1"), ("kept", "2")))
         yield make("other")
         return made.object()
 

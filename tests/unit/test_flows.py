@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,8 +20,8 @@ CLOSE, HUBSPOT = providers.load("close"), providers.load("hubspot")
 VALUES = {"name": "Sales", "stages": [{"name": "One", "status": "active"}, {"name": "Won", "status": "won"}]}
 
 
-def _reply(body: Any, status: int = 200) -> Reply:
-    return Reply(status, {}, json.dumps(body).encode())
+def _reply(body: Any, status: int = 200, created: dict[str, Any] | None = None) -> Reply:
+    return Reply(status, {}, json.dumps(body).encode(), created)
 
 
 def _start(provider: Any, entity: str, values: dict[str, Any] = VALUES) -> tuple[Flow, Request]:
@@ -53,7 +52,7 @@ def test_hubspots_create_is_one_call_and_tells_what_it_made(entity: str, path: s
     assert request.creates is not None
     assert request.creates(_reply({"id": "7", "label": "Sales"}, 201)) == {"id": "7", "label": "Sales"}
     with pytest.raises(StopIteration) as stop:
-        flow.send(replace(_reply({}, 201), created={"id": "7"}))
+        flow.send(_reply({}, 201, created={"id": "7"}))
     assert stop.value.value == {"id": "7"}
 
 

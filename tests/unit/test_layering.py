@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,24 @@ def test_importing_the_package_imports_no_provider_and_loading_one_only_that() -
         [sys.executable, "-c", script], cwd=LAYER.parent, capture_output=True, text=True, check=True, timeout=60
     )
     assert found.stdout.strip() == "[] ['unified_crm.providers.close']"
+
+
+def test_a_start_imports_nothing_that_a_create_can_do_without() -> None:
+    """Each of these costs every cold start: what needs one imports it then."""
+    spared = {"api.access", "api.idempotency", "api.snapshot", "aws_xray_sdk", "asyncio", "boto3", "statistics"}
+    names = ("admin", "breaker", "changes", "edit", "oauth", "ordering", "paging", "settle", "spread")
+    script = "import sys; from api.app import handler; print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": os.pathsep.join((str(LAYER.parent), str(FUNCTIONS)))},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    imported = set(ran.stdout.split())
+    assert {"unified_crm.verbs", "pydantic"} <= imported
+    assert not imported & (spared | {f"unified_crm.{each}" for each in names})
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from tests.unit.strategies import any_text, bounded, json_values
+from unified_crm.changes import PipelineUpdate, ReferenceWrite, StageInPipelineUpdate, StageWrite
 from unified_crm.errors import InvalidRequest
-from unified_crm.models import (
-    PipelineUpdate,
-    PipelineWrite,
-    ReferenceWrite,
-    StageInPipelineUpdate,
-    StageInPipelineWrite,
-    StageWrite,
-    parse,
-    path_segment,
-)
+from unified_crm.models import PipelineWrite, StageInPipelineWrite, parse, path_segment
 from unified_crm.provider import segment
 
 _pieces = st.sampled_from([*"./\\?#%aé2fFeE05 \n\x00\x7f\x85\ud800", "%2", "%2e", "%2F", "%25", "%zz", "%é", "😀"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pytest
@@ -132,7 +132,7 @@ def make(name: str, **more: Any) -> Request:
 
 def create(call: Call) -> Flow:
     """Three creates, where there are two stages, and a read that may fail."""
-    thing = (yield replace(make(call.values["name"]), main=True)).object()
+    thing = (yield make(call.values["name"])._replace(main=True)).object()
     parts = []
     for stage in call.values.get("stages") or []:
         parts.append((yield make(stage["name"])).object())  # noqa: PERF401 - a comprehension cannot yield

@@ -10,16 +10,13 @@ PROVIDER_HOST_SUFFIXES, a JSON object of provider to a list, allows hosts under 
 accounts name their own.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property, lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -50,8 +47,7 @@ class Stored(BaseModel):
     settings: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class Account:
+class Account(NamedTuple):
     """An integrated account, ready to be used. `fingerprint` is the SHA-256 of its secret's text."""
 
     id: str
@@ -59,29 +55,23 @@ class Account:
     provider: Provider
     credentials: Credentials
     settings: dict[str, Any]
-    fingerprint: str = field(default="", repr=False, compare=False)
+    fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        """No more than its names."""
+        return f"Account({self.id!r}, {self.tenant!r}, {self.provider.name!r})"
 
     def transport(self, observe: Observe = lambda _: None) -> Transport:
         """A transport that speaks to the account's provider with its credentials."""
         origin = base_url(self.provider, self.settings)
-        credentials, secrets, headers = self._sent
         return Transport(
             origin,
-            credentials,
-            secrets,
-            self.provider.label,
-            observe,
-            headers=headers,
-            pace=pace.of(self.provider, origin, self.id),
-        )
-
-    @cached_property
-    def _sent(self) -> tuple[Mapping[str, str], tuple[str, ...], Mapping[str, str]]:
-        """The headers that carry the credentials, the secrets in these, and the headers beside."""
-        return (
             self.provider.auth[self.credentials.type](self.credentials),
             secrets_in(self.credentials),
-            {name: text.format_map(self.settings) for name, text in self.provider.headers.items()},
+            self.provider.label,
+            observe,
+            headers={name: text.format_map(self.settings) for name, text in self.provider.headers.items()},
+            pace=pace.of(self.provider, origin, self.id),
         )
 
 

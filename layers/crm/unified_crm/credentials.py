@@ -1,7 +1,5 @@
 """What an integrated account's secret holds, as it is stored and never as it is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from unified_crm.mapping import Field, Table
-from unified_crm.models import Pipeline, Stage, StageInPipeline, Status
+from unified_crm.models import PIPELINE, STAGE, Status
 from unified_crm.provider import Provider, Request
 
 METHODS = ("list", "get", "create", "update", "delete")
@@ -59,19 +59,19 @@ def _fields(provider: Provider, table: Table, resource: str, method: str) -> dic
     stage = table["stages"].each
     writes = method in ("create", "update")
     if resource == "stages":
-        fields = {name: _field(stage, name, method) for name in Stage.model_fields} if stage else {}
+        fields = {name: _field(stage, name, method) for name in STAGE} if stage else {}
         if stage and writes:
             fields["status"] = _later(stage, fields["status"])
         fields["pipeline"] = _said(required=method == "create", read_only=method != "create")
         fields["position"] = {**_position(provider, table), **({} if writes else {"read_only": True})}
         return fields
-    fields = {name: _field(table, name, method) for name in Pipeline.model_fields}
+    fields = {name: _field(table, name, method) for name in PIPELINE}
     fields["entity"] = {
         **_said(),
         "values": [*provider.entities.names] + (["…"] if provider.entities.others else []),
     }
     if stage is not None:
-        nested = {name: _field(stage, name, "create" if writes else method) for name in StageInPipeline.model_fields}
+        nested = {name: _field(stage, name, "create" if writes else method) for name in STAGE}
         for name in ("position", "pipeline"):
             nested[name] = _said(read_only=True)
         if method == "update":  # stages with an id are changed, those without are new

@@ -13,7 +13,6 @@ provider would delete or move the deals on it without a word.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from unified_crm import ordering, reads
@@ -157,7 +156,7 @@ class Edit:
                     continue
                 request = self._removal(self._before, stage)
                 yield request.reverted_by(undo) if put_back else request
-        yield replace(delete(self._call, self._id), main=put_back, gone=self._is_gone)
+        yield delete(self._call, self._id)._replace(main=put_back, gone=self._is_gone)
 
     # How it is done
 
@@ -175,7 +174,7 @@ class Edit:
             now = yield from self._read()
             return self._key(stage) not in [self._key(each) for each in self._stages(now)]
 
-        return replace(self.remove(pipeline, stage), gone=is_gone)
+        return self.remove(pipeline, stage)._replace(gone=is_gone)
 
     # The editor's writes of single stages, for those that have them
 
@@ -274,7 +273,7 @@ class Edit:
         if not (body or extra or full != self._stages(before)):
             return before
         self._tried = [record for place, record in zip(places, full, strict=True) if place.before is None]
-        request = replace(replace_all(self._call, before, body, full), takes_data=not about_stage)
+        request = replace_all(self._call, before, body, full)._replace(takes_data=not about_stage)
         self._written |= {*body, *extra, self._row.path[0]}
         reply = yield from self._write(request, undo)
         answer = self._editor.replaced(reply)

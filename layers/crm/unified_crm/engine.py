@@ -3,11 +3,8 @@
 Everything here is the same for every provider. What differs between them stands in their files.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from time import sleep
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -201,7 +198,7 @@ class Run:
         body = request.json
         if self._options.remote_data and body is not None and request.takes_data:
             body = merge(body, self._options.remote_data)
-        return replace(request, query=query, json=body)
+        return request._replace(query=query, json=body)
 
     def _remember_undo(self, request: Request, reply: Reply) -> Reply:
         """The reply, with what it created, which is to be deleted again if a later step fails."""
@@ -326,7 +323,7 @@ class _Record(Reply):
 
     def __init__(self, record: Mapping[str, Any], id_: str | None = None) -> None:
         super().__init__(200, {}, json.dumps(record).encode(), created=dict(record), noted=id_ is not None)
-        object.__setattr__(self, "_id", {"id": id_} if id_ else {})
+        self._id = {"id": id_} if id_ else {}
 
     def _at(self, path: tuple[str, ...], kind: type) -> Any:
         found: Any = self.json
@@ -334,4 +331,4 @@ class _Record(Reply):
             found = found.get(key) if isinstance(found, dict) else None
         if kind is list:
             return found if isinstance(found, list) else [self._at((), dict)]
-        return {**(found if isinstance(found, dict) else self.created), **vars(self)["_id"]}
+        return {**(found if isinstance(found, dict) else self.created), **self._id}

@@ -4,16 +4,13 @@ A cursor names the item before the page and where the page began. So a page goes
 added or deleted in between, and a provider's own paging does not show through.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pydantic_core import to_json
 
@@ -36,30 +33,29 @@ Item = tuple[dict[str, Any], Any]
 """(unified, the provider's record)."""
 
 
-@dataclass(frozen=True)
-class Cursor:
-    """Where a page begins: behind the item `after`, else at the item `first`, else at `index`, where that was.
+class Cursor(NamedTuple):
+    """Where a page begins: behind the item `after`, else at the item `first`, else at `place`, where that was.
 
     `of` stands for the list that it belongs to.
     """
 
-    index: int
+    place: int
     after: str | None
     first: str | None = None
     of: str = ""
 
     def encode(self) -> str:
         """As text for a caller, who is to see nothing in it."""
-        text = json.dumps([self.index, self.after, self.first, self.of], separators=(",", ":"))
+        text = json.dumps([self.place, self.after, self.first, self.of], separators=(",", ":"))
         return urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, text: str) -> Cursor:
+    def decode(cls, text: str) -> Self:
         """The cursor in a caller's `next_cursor`. Raises InvalidRequest where it is none of ours."""
         try:
             found = cls(*json.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4))))
             texts = (found.after, found.first)
-            ours = type(found.index) is int and 0 <= found.index < 2**31 and isinstance(found.of, str)
+            ours = type(found.place) is int and 0 <= found.place < 2**31 and isinstance(found.of, str)
             if ours and all(isinstance(each, str | None) for each in texts) and found.encode() == text:
                 return found
         except (ValueError, TypeError, RecursionError):
@@ -73,10 +69,10 @@ class Cursor:
             places = [place + offset for place, each in enumerate(ids) if each == id_]
             if places:
                 return min(places, key=self._distance)
-        return min(self.index, len(ids))
+        return min(self.place, len(ids))
 
     def _distance(self, place: int) -> int:
-        return abs(place - self.index)
+        return abs(place - self.place)
 
 
 class Filter(NamedTuple):

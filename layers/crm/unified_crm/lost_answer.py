@@ -1,7 +1,5 @@
 """Finds out whether a create whose answer was lost happened all the same."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime

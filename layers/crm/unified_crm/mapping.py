@@ -10,14 +10,11 @@
 is strict: what cannot be said is refused before any call is made.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from unified_crm.errors import InvalidRequest, Unsupported
 
@@ -29,8 +26,7 @@ _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One unified field and where the provider keeps it.
 
     `remote` is a dotted path in the provider's record, `unified` where None. `required`: the provider refuses to
@@ -54,13 +50,13 @@ class Field:
     read: Callable[[Any], Any] | None = None
     write: Callable[[Any], Any] | None = None
     absent: Any = None
-    each: Table | None = None
+    each: "Table | None" = None
     derive: Callable[[Any], Any] | None = None
     with_pipeline: tuple[Any, ...] = ()
     filterable: bool = True
     apart: bool = False
 
-    @cached_property
+    @property
     def path(self) -> tuple[str, ...]:
         """Where the provider keeps it, key by key."""
         return tuple((self.remote or self.unified).split("."))
@@ -96,7 +92,7 @@ class Field:
             return self.absent
         return value if self._convert is None else _read(self._convert, value)
 
-    @cached_property
+    @property
     def _convert(self) -> Callable[[Any], Any] | None:
         """From the provider's value to the unified one, None where they are the same."""
         if self.read or self.values is None:

@@ -1,16 +1,14 @@
-"""The unified contract: what a caller may write, and every field that an answer can have.
+"""The unified contract: a pipeline to create, how bodies are read, and every field that an answer can have.
 
 After Truto's unified CRM API, https://truto.one/docs/unified-apis/unified-crm-api. Unknown fields are refused: a typing
-error must not vanish.
+error must not vanish. What else a caller may write is in `changes`, and is not imported where a pipeline is created.
 """
-
-from __future__ import annotations
 
 import re
 import unicodedata
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from unified_crm.errors import InvalidRequest
 
@@ -35,18 +33,19 @@ Id = Annotated[str, AfterValidator(path_segment)]
 _SHOWN = 5
 W = TypeVar("W", bound=BaseModel)
 
+PIPELINE = ("id", "name", "entity", "stages", "created_at", "updated_at")
+"""The fields of a pipeline in an answer, in their order."""
+STAGE = ("id", "name", "position", "status", "pipeline", "created_at", "updated_at")
+"""Those of a stage, by itself and in its pipeline."""
 
-class _Write(BaseModel):
+
+class Write(BaseModel):
+    """A body, or a part of one."""
+
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
 
 
-class _Read(BaseModel):
-    """What is validated nowhere at run time: for its names, and for the API's description."""
-
-    model_config = ConfigDict(defer_build=True)
-
-
-class StageInPipelineWrite(_Write):
+class StageInPipelineWrite(Write):
     """A stage, written along with its pipeline. `remote_data` is merged into the provider's body of this stage."""
 
     name: str | None = None
@@ -54,91 +53,13 @@ class StageInPipelineWrite(_Write):
     remote_data: RemoteData | None = None
 
 
-class PipelineWrite(_Write):
+class PipelineWrite(Write):
     """A pipeline to create. What else is required depends on the provider."""
 
     name: str | None = None
     entity: Entity | None = None
     stages: list[StageInPipelineWrite] | None = None
     remote_data: RemoteData | None = None
-
-
-class StageInPipelineUpdate(StageInPipelineWrite):
-    """A stage of a pipeline that is changed: the one with this `id`, or a new one without."""
-
-    id: Id | None = None
-
-
-class PipelineUpdate(_Write):
-    """What to change of a pipeline. `stages` come in their new order; those that are not named stay as they are."""
-
-    name: str | None = None
-    entity: Entity | None = None
-    stages: list[StageInPipelineUpdate] | None = None
-    remote_data: RemoteData | None = None
-
-
-class ReferenceWrite(_Write):
-    """Another resource, by its id."""
-
-    id: Id
-
-
-class StageWrite(_Write):
-    """A stage to create, or what to change of one. `pipeline` is required to create. `position` counts from 0."""
-
-    name: str | None = None
-    pipeline: ReferenceWrite | None = None
-    position: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    status: Status | None = None
-    remote_data: RemoteData | None = None
-
-
-class Reference(_Read):
-    """Another resource, by its id."""
-
-    id: str
-
-
-class StageInPipeline(_Read):
-    """A stage, read along with its pipeline. Times are RFC 3339 in UTC."""
-
-    id: str
-    name: str | None
-    position: int
-    status: Status | None
-    pipeline: Reference
-    created_at: str | None
-    updated_at: str | None
-
-
-class Pipeline(_Read):
-    """A pipeline, as it is read. Times are RFC 3339 in UTC."""
-
-    id: str
-    name: str | None
-    entity: str
-    stages: list[StageInPipeline]
-    created_at: str | None
-    updated_at: str | None
-
-
-class NamedReference(Reference):
-    """Another resource, by its id, and its name."""
-
-    name: str | None
-
-
-class Stage(_Read):
-    """A stage, as it is read by itself. `position` counts from 0. Times are RFC 3339 in UTC."""
-
-    id: str
-    name: str | None
-    position: int
-    status: Status | None
-    pipeline: NamedReference
-    created_at: str | None
-    updated_at: str | None
 
 
 def parse(model: type[W], body: Any) -> W:

@@ -18,7 +18,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
 from random import uniform
@@ -314,7 +314,7 @@ def _keep(account: Account, grant: _Grant, tokens: Mapping[str, Any], asked: dat
             _tell("TokenRefreshed", account)
             return stored
     credentials = OAuth2.model_validate({**account.credentials.model_dump(), **changes})
-    found = replace(account, credentials=credentials, settings={**account.settings, **settings})
+    found = account._replace(credentials=credentials, settings={**account.settings, **settings})
     _memory().unsaved[account.id] = _Unsaved(base, changes, settings, found, monotonic() + AGAIN_SECONDS)
     _tell("TokenRefreshed", account)
     if changes["refresh_token"] != grant.refresh_token:

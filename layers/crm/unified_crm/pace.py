@@ -12,7 +12,6 @@ import os
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 from time import monotonic, sleep
@@ -26,11 +25,11 @@ _WINDOW_SECONDS = 1.05
 _REMEMBERED = 1000
 
 
-@dataclass
 class _Turn:
     """When a call may have arrived at the latest: when it began, as long as it has not been answered."""
 
-    moment: float
+    def __init__(self, moment: float) -> None:
+        self.moment = moment
 
 
 class Pace:

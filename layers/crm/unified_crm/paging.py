@@ -3,10 +3,7 @@
 records = yield from every(Request("GET", "/boards"), PageByCursor("items", next="additional_data.next_cursor"))
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from unified_crm.errors import ProviderBadReply
 from unified_crm.provider import Flow, Record, Reply, Request
@@ -15,8 +12,7 @@ MAX_PAGES = 200
 """A hundred items a page makes 20,000: more is a provider that does not come to an end."""
 
 
-@dataclass(frozen=True)
-class ByCursor:
+class ByCursor(NamedTuple):
     """Each reply names the next page, at the dotted path `next`; null or nothing is the end."""
 
     items: str
@@ -34,8 +30,7 @@ class ByCursor:
         return None if cursor in (None, "") else {**_limit(self.limit), self.parameter: str(cursor)}
 
 
-@dataclass(frozen=True)
-class ByOffset:
+class ByOffset(NamedTuple):
     """`parameter` counts items. The end is at the dotted path `total`, where `more` is false, or an empty page."""
 
     items: str
@@ -60,8 +55,7 @@ class ByOffset:
         return {**_limit(self.limit), self.parameter: str(seen)}
 
 
-@dataclass(frozen=True)
-class ByNumber:
+class ByNumber(NamedTuple):
     """`parameter` counts pages from 1; the end is a page that is not full."""
 
     items: str
@@ -93,7 +87,7 @@ def every(request: Request, paging: ByCursor | ByOffset | ByNumber) -> Flow:
         if key in asked or number > MAX_PAGES:
             raise ProviderBadReply("The provider's pages do not come to an end: one was named twice, or too many.")
         asked.add(key)
-        reply = yield replace(request, query=(*request.query, *key))
+        reply = yield request._replace(query=(*request.query, *key))
         records += reply.records(*paging.items.split("."))
         query = paging.following(number, reply, len(records))
     return records

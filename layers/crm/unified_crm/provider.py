@@ -10,17 +10,17 @@ error is thrown into it where it yielded. It returns the provider's record of wh
 Everything hard is the engine's: sending, deadlines, clean-up, telling what happened.
 """
 
-from __future__ import annotations
+# The classes here are made at every start, so that they are tuples: dataclasses take three times as long to make, and
+# annotations that are texts, which each is compiled then, twice as long.
 
 import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import quote
 
 from unified_crm.credentials import ApiKey, Bearer, OAuth2
@@ -32,7 +32,6 @@ Record = dict[str, Any]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True)
 class Reply:
     """A provider's answer. Header names are in lower case; no credential is left in `body`.
 
@@ -40,11 +39,17 @@ class Reply:
     and the record found again. `noted`: nothing was sent, this is a dry run's.
     """
 
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    created: Record = field(default_factory=dict)
-    noted: bool = False
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        created: Record | None = None,
+        *,
+        noted: bool = False,
+    ) -> None:
+        self.status, self.headers, self.body = status, headers, body
+        self.created, self.noted = created or {}, noted
 
     @cached_property
     def json(self) -> Any:
@@ -98,6 +103,9 @@ def _finite(text: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
+Flow = Generator["Request", Reply, Any]
+
+
 class Undo(NamedTuple):
     """How to take back what a step created: `flow` makes a new flow that deletes it, and may be called again.
 
@@ -114,8 +122,7 @@ class Undo(NamedTuple):
     parts: Callable[[], Flow] | None = None
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One call to the provider.
 
     `path` begins with `/`, stands below the provider's base URL and is percent-encoded (see `segment`). `main` marks
@@ -136,16 +143,13 @@ class Request:
     as_list: bool = False
     takes_data: bool = True
 
-    def as_main(self) -> Request:
+    def as_main(self) -> Self:
         """The same, as the call to which `remote_query` and `remote_data` belong."""
-        return replace(self, main=True)
+        return self._replace(main=True)
 
-    def reverted_by(self, undo: Undo) -> Request:
+    def reverted_by(self, undo: Undo) -> Self:
         """The same, taken back by `undo`."""
-        return replace(self, revert=undo)
-
-
-Flow = Generator[Request, Reply, Any]
+        return self._replace(revert=undo)
 
 
 def segment(value: str | int) -> str:

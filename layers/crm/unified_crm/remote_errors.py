@@ -6,7 +6,6 @@ import http.client
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from unified_crm import rate_limits
@@ -37,7 +36,8 @@ def explain(provider: Provider, reply: Reply, method: str | None = None) -> Remo
     body = _bounded(reply.content())
     if reply.status < 400:
         named = body.get("errorCode", body.get("code", body.get("status"))) if isinstance(body, Mapping) else None
-        reply = replace(reply, status=named if isinstance(named, int) and 400 <= named < 600 else 400)
+        status = named if isinstance(named, int) and 400 <= named < 600 else 400
+        reply = Reply(status, reply.headers, reply.body)
     code = _code(provider, reply, method)
     message = (
         _message(body)

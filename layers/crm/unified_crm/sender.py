@@ -8,7 +8,7 @@ from typing import Any
 
 from urllib3.exceptions import ProtocolError
 
-from unified_crm import circuit, oauth, remote_errors
+from unified_crm import circuit, remote_errors
 from unified_crm.accounts import Account
 from unified_crm.circuit import Circuits
 from unified_crm.credentials import OAuth2
@@ -95,6 +95,8 @@ class Sender:
         if self._renewed or not isinstance(credentials, OAuth2) or credentials.refresh_token is None:
             return False
         self._renewed = True
+        from unified_crm import oauth  # which other accounts need not
+
         try:
             account = oauth.renewed(self._account, deadline, self._observe)
         except NeedsReauth:

@@ -6,9 +6,6 @@ done here needs no taking back: the pipeline is new, and a failure deletes the w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from unified_crm.edit import Edit
 from unified_crm.errors import UnifiedError
 from unified_crm.mapping import merge
@@ -125,19 +122,3 @@ class Settle(Edit):
         return all(now[row.unified] == then[row.unified] for row in self._stage if not row.read_only) and all(
             present.get(key) == value for key, value in wanted.items() if key not in own
         )
-
-
-def uninvited(asked: list[Mapping[str, Any]], shown: list[Mapping[str, Any]]) -> list[str]:
-    """The names of the stages in an answer that nobody asked for: what the provider adds by itself.
-
-    A stage that is there under another name than was asked for, by a caller's own `remote_data`, is not one of them.
-    """
-    wanted = [str(each.get("name")).strip().casefold() for each in asked]
-    left: list[str] = []
-    for each in shown:
-        plain = str(each.get("name")).strip().casefold()
-        if plain in wanted:
-            wanted.remove(plain)
-        else:
-            left.append(str(each.get("name")))
-    return left[len(wanted) :]

@@ -4,14 +4,11 @@ Nothing is sent a second time here, no redirect is followed, and what comes back
 of the network becomes a `ProviderError` that says whether the provider may have acted.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import lru_cache
 from time import monotonic
 from typing import Any, NamedTuple
@@ -93,7 +90,7 @@ class Transport:
         def exchange() -> Reply:
             target = self.base_url.removeprefix(self._origin)
             reply = self._exchange("POST", target, headers, body.encode(), deadline)
-            return reply if reply.status < 300 else replace(reply, body=self._redact(reply.body))
+            return reply if reply.status < 300 else _with(reply, self._redact(reply.body))
 
         return self._observed("POST", self._path, exchange)
 
@@ -137,7 +134,7 @@ class Transport:
             body = _ENCODER.encode(_body(request)).encode()
         reply = self._exchange(request.method, self._target(request), headers, body, deadline)
         content = self._redact(reply.body)
-        return reply if content is reply.body else replace(reply, body=content)
+        return reply if content is reply.body else _with(reply, content)
 
     def _exchange(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes | None, deadline: Deadline
@@ -219,6 +216,10 @@ class Transport:
         if isinstance(error, exceptions.ReadTimeoutError):
             return ProviderTimeout(f"{self._label} did not answer in time.")
         return ProviderBadReply(f"{self._label} closed the connection before its answer was complete.")
+
+
+def _with(reply: Reply, body: bytes) -> Reply:
+    return Reply(reply.status, reply.headers, body)
 
 
 def _body(request: Request) -> Any:

@@ -4,31 +4,26 @@ A provider declares flows for pipelines, and the single writes of an `Editor`; s
 every verb on stages is made of these here, once for all providers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unified_crm import describe, reads, recent
 from unified_crm.accounts import Account, base_url
 from unified_crm.deadline import Deadline
-from unified_crm.edit import Edit
 from unified_crm.engine import Options, Run
 from unified_crm.errors import InvalidRequest, NotFound, RemoteError, Unsupported
 from unified_crm.lists import Item, ListOptions, page
 from unified_crm.lost_answer import Search
 from unified_crm.mapping import Table, Warnings, value_at
-from unified_crm.models import Pipeline, Stage
+from unified_crm.models import PIPELINE, STAGE
 from unified_crm.provider import Call, Flow, Provider, Record, Undo
-from unified_crm.settle import Settle, uninvited
 from unified_crm.transport import Observe
 
-_PIPELINE, _STAGE = tuple(Pipeline.model_fields), tuple(Stage.model_fields)
+if TYPE_CHECKING:
+    from unified_crm.edit import Edit
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What stands at the provider now.
 
     `unified` holds the unified fields that this provider has, `record` the provider's own form of the same, `raw` its
@@ -39,7 +34,7 @@ class Result:
     unified: dict[str, Any]
     record: Any
     raw: Any
-    warnings: Warnings = field(default_factory=list)
+    warnings: Warnings
     outcome: str | None = None
     plan: list[dict[str, Any]] | None = None
     explain: dict[str, Any] | None = None
@@ -119,6 +114,8 @@ class Verbs:
             record = yield from create(call)
             if not pipelines.settles:
                 return record
+            from unified_crm.settle import Settle
+
             return (yield from Settle(self._provider, call, self._born(record), []).settle())
 
         run = self._new_run(
@@ -126,7 +123,7 @@ class Verbs:
         )
         result = self._result(run, run.drive(flow()), warnings, "adopted" if run.adopted else "created")
         self._remembered(result.record)
-        for name in uninvited(kept.get("stages") or [], result.unified.get("stages") or []):
+        for name in _uninvited(kept.get("stages") or [], result.unified.get("stages") or []):
             said = f"{self._label} has the stage {name!r} in a new pipeline by itself"
             result.warnings.append({"field": "stages", "message": said})
         return result
@@ -291,7 +288,9 @@ class Verbs:
             self._account.settings,
         )
 
-    def _edit(self, resource: str, values: Mapping[str, Any], pipeline: Record, warnings: Warnings) -> Edit:
+    def _edit(self, resource: str, values: Mapping[str, Any], pipeline: Record, warnings: Warnings) -> "Edit":
+        from unified_crm.edit import Edit  # which a create and a read can do without
+
         call = self._call(resource, values)
         return Edit(self._provider, call, pipeline, warnings, skip=self._options.skip_unsupported)
 
@@ -331,6 +330,8 @@ class Verbs:
                 except (RemoteError, NotFound) as error:
                     if error.code != "not_found":  # reads can lag: the deletion itself tells whether it is there
                         raise
+            from unified_crm.edit import Edit
+
             edit = Edit(self._provider, call, standing, [])
             spare = _named_by(self._options.remote_data, call.values)
             yield from edit.delete_pipeline(put_back=False, spare=spare)
@@ -403,7 +404,7 @@ class Verbs:
 
     def _stage(self, owner: Mapping[str, Any], index: int, record: Record) -> Item:
         unified = {**self._stage_table.to_unified(record), "position": index, "pipeline": owner}
-        return {name: unified[name] for name in _STAGE if name in unified}, record
+        return {name: unified[name] for name in STAGE if name in unified}, record
 
     def _reference(self, pipeline: Record) -> dict[str, Any]:
         return {name: self._table[name].to_unified(pipeline) for name in ("id", "name")}
@@ -453,7 +454,23 @@ def pipeline_to_unified(provider: Provider, entity: str, record: Record) -> dict
     owner = {"id": unified["id"]}
     for stage in stages:
         stage["pipeline"] = owner
-    return {name: unified[name] for name in _PIPELINE if name in unified}
+    return {name: unified[name] for name in PIPELINE if name in unified}
+
+
+def _uninvited(asked: list[Mapping[str, Any]], shown: list[Mapping[str, Any]]) -> list[str]:
+    """The names of the stages in an answer that nobody asked for: what the provider adds by itself.
+
+    A stage that is there under another name than was asked for, by a caller's own `remote_data`, is not one of them.
+    """
+    wanted = [str(each.get("name")).strip().casefold() for each in asked]
+    left: list[str] = []
+    for each in shown:
+        plain = str(each.get("name")).strip().casefold()
+        if plain in wanted:
+            wanted.remove(plain)
+        else:
+            left.append(str(each.get("name")))
+    return left[len(wanted) :]
 
 
 def _named_by(*values: Any) -> frozenset[str]:

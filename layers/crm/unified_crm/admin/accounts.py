@@ -6,7 +6,6 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import replace
 from datetime import datetime
 from time import time
 from typing import Annotated, Any, get_args
@@ -244,7 +243,7 @@ def check_account(options: argparse.Namespace) -> None:
 def _without_refresh(account: Account) -> Account:
     if not isinstance(account.credentials, OAuth2):
         return account
-    return replace(account, credentials=account.credentials.model_copy(update={"refresh_token": None}))
+    return account._replace(credentials=account.credentials.model_copy(update={"refresh_token": None}))
 
 
 def _first_page(account: Account, every: Callable[[Call], Flow]) -> Flow:
