@@ -13,7 +13,7 @@ from benchmarks.fake_provider import Fake
 from benchmarks.report import RATIO, Row
 
 PART = "Warm"
-CREATES, LISTS, FRESH = 2000, 160, 8
+CREATES, LISTS, FRESH = 2000, 240, 20
 BLOCK = 20
 PIPELINES, STAGES = 100, 10
 Times = Mapping[str, list[list[float]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.strategies import bounded, json_objects, json_values, texts
+from unified_crm import providers
 from unified_crm.errors import InvalidRequest, Unsupported
 from unified_crm.mapping import Field, Table, merge, timestamp
 
@@ -137,6 +139,41 @@ def test_an_empty_list_is_written_and_null_is_not() -> None:
 def test_a_stages_remote_data_has_the_last_word() -> None:
     (stage,) = STAGE.list_to_remote([{"name": "One", "remote_data": {"label": "Other", "order": 7, "meta": None}}])
     assert stage == {"label": "Other", "order": 7, "meta": None}
+
+
+def _tables() -> Iterator[Table]:
+    for name in providers.names():
+        pipelines = providers.load(name).pipelines
+        for remote in providers.load(name).entities.names.values():
+            table = pipelines.table(remote)
+            yield table
+            if stage := table["stages"].each:
+                yield stage
+
+
+@st.composite
+def _table_and_records(draw: st.DrawFn) -> tuple[Table, list[dict[str, Any]]]:
+    """A provider's table, and records that have its keys or not, with values that it may understand or not."""
+    table = draw(st.sampled_from([*_tables()]))
+    known = [value for row in table for value in (row.values or {}).values()]
+    plausible = st.sampled_from([*known, "2024-05-06T07:08:09Z", 1, "0.5", {"probability": "1.0"}, None])
+    keys = st.sampled_from(sorted({row.path[0] for row in table}))
+    return table, draw(st.lists(st.dictionaries(keys, plausible | json_values), max_size=4))
+
+
+@bounded
+@given(_table_and_records())
+def test_a_list_is_read_as_each_of_its_records_is_and_these_field_by_field(
+    drawn: tuple[Table, list[dict[str, Any]]],
+) -> None:
+    table, records = drawn
+    by_rows = [{row.unified: row.to_unified(record) for row in table} for record in records]
+    assert [table.to_unified(record) for record in records] == by_rows
+    listed = table.list_to_unified(records)
+    order = {id(record): index for index, record in enumerate(records)}
+    expected = [by_rows[order[id(record)]] for record in table.sorted(records)]
+    assert listed == [{**each, "position": index} for index, each in enumerate(expected)]
+    assert [*map(list, listed)] == [list({**each, "position": 0}) for each in expected]
 
 
 # Round trips

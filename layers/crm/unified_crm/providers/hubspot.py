@@ -151,8 +151,8 @@ def _complete(call: Call, stages: list[Record]) -> list[Record]:
 
 def _number(metadata: Any) -> float | None:
     try:
-        return float(metadata["probability"]) if "probability" in metadata else None
-    except (TypeError, ValueError):
+        return float(metadata["probability"])
+    except (LookupError, TypeError, ValueError):
         return None
 
 
