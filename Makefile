@@ -117,8 +117,7 @@ bench-profile: benchable ## shows where time goes, ROW=create-hubspot, create-cl
 	@$(benchmarks) benchmarks.profile $(or $(ROW),create-hubspot)
 
 bench-cost: benchable ## measures what a create costs in the cloud and writes docs/cost.md
-	@$(benchmarks) benchmarks.cost --build .aws-sam/local --python .venv-lambda/bin/python \
-	--emulator .venv-sam/lib/python*/site-packages/samcli/local/rapid/aws-lambda-rie-$(machine)
+	@$(benchmarks) benchmarks.cost
 
 bench-check: ## does each benchmark once, small, to see that it works
 	@$(if $(emulates),$(MAKE) -s benchable && $(benchmarks) benchmarks --check,echo 'Without benchmarks: no Linux or Python 3.13')

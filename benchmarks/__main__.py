@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks import cold, lists, report, throughput, warm
+from benchmarks import cold, cost, lists, report, throughput, warm
 from benchmarks.report import Row
 
 Part = Callable[[], list[Row]]
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if asked.check:
         report.table([run(SMALL)])
+        cost.measure(samples=1, starts=1, memories=(1024,))
         print("Each benchmark works.")
         return
     if asked.only:

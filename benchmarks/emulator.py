@@ -1,4 +1,4 @@
-"""A cold start under the runtime interface emulator, which times what Lambda would bill."""
+"""A function under the runtime interface emulator, which times what Lambda would bill."""
 
 from __future__ import annotations
 
@@ -8,60 +8,90 @@ import re
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from benchmarks import artefact
 
-_TIMES = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)\)[\s\S]*?INVOKE RTDONE\(.*?duration: ([\d.]+)ms")
+_INIT = re.compile(r"INIT REPORT\(durationMs: ([\d.]+)\)")
+_DONE = re.compile(r"INVOKE RTDONE\(.*?duration: ([\d.]+)ms")
 
 
 @dataclass(frozen=True)
 class Start:
-    """The first event of a function. `init` and `call` in milliseconds; `init` holds the start of Python itself."""
+    """What one event took, in milliseconds. `init` holds the start of Python itself, and is 0 but for the first."""
 
     init: float
     call: float
     answer: Any
 
 
-def start(handler: str, folder: Path, variables: Mapping[str, str], event: Any) -> Start:
-    """Start a function in `folder`, hand it `event`, and end it. Raises RuntimeError with the log where it fails."""
-    door, runtime = _free_ports()
-    command = [
-        *(str(artefact.emulator()), "--runtime-interface-emulator-address", f"127.0.0.1:{door}"),
-        *("--runtime-api-address", f"127.0.0.1:{runtime}", str(artefact.PYTHON), "-m", "awslambdaric", handler),
-    ]
-    with TemporaryFile() as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=dict(variables), stdout=log, stderr=log, start_new_session=True
-        )
+class Function:
+    """Answers events, one at a time; the first one initialises it."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self._port, self._log = port, log
+        self._seen = 0
+
+    def __call__(self, event: Any) -> Start:
+        """Raises RuntimeError with the log where it gave no answer, or the emulator no times."""
         try:
-            answer = _invoke(door, event)
+            answer = self._invoke(event)
         except (OSError, ValueError) as error:
-            raise RuntimeError(f"{handler} gave no answer:\n{_text(log)}") from error
+            raise RuntimeError(f"The function gave no answer:\n{self._text()}") from error
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            done = _DONE.findall(text := self._text())
+            if len(done) > self._seen:
+                init = _INIT.findall(text) if self._seen == 0 else []
+                self._seen = len(done)
+                return Start(float(init[0]) if init else 0.0, float(done[-1]), answer)
+            time.sleep(0.005)
+        raise RuntimeError(f"The emulator did not report its times:\n{self._text()}")
+
+    def _invoke(self, event: Any) -> Any:
+        _wait_for(self._port)
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=300)
+        connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event))
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+    def _text(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def running(command: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Iterator[Function]:
+    """A function in `folder`, of which nothing is started yet. `command` is its runtime client's."""
+    door, runtime = _free_ports()
+    with tempfile.TemporaryDirectory() as place:
+        log = Path(place) / "emulator"
+        whole = [
+            *(str(artefact.emulator()), "--runtime-interface-emulator-address", f"127.0.0.1:{door}"),
+            *("--runtime-api-address", f"127.0.0.1:{runtime}", *command),
+        ]
+        with log.open("wb") as written:
+            process = subprocess.Popen(
+                whole, cwd=folder, env=dict(variables), stdout=written, stderr=written, start_new_session=True
+            )
+        try:
+            yield Function(door, log)
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # its session: the emulator and the Python that it started
             process.wait()
-        found = _TIMES.search(text := _text(log))
-        if found is None:
-            raise RuntimeError(f"the emulator did not report the times of {handler}:\n{text}")
-    return Start(float(found[1]), float(found[2]), answer)
 
 
-def _invoke(port: int, event: Any) -> Any:
-    _wait_for(port)
-    connection = HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", "/2015-03-31/functions/function/invocations", json.dumps(event))
-    answer = json.loads(connection.getresponse().read())
-    connection.close()
-    return answer
+def start(handler: str, folder: Path, variables: Mapping[str, str], event: Any) -> Start:
+    """Start a function, hand it `event`, and end it."""
+    with running([str(artefact.PYTHON), "-m", "awslambdaric", handler], folder, variables) as function:
+        return function(event)
 
 
 def _wait_for(port: int) -> None:
@@ -79,8 +109,3 @@ def _free_ports() -> list[int]:
     for each in held:
         each.close()
     return ports
-
-
-def _text(log: Any) -> str:
-    log.seek(0)
-    return str(log.read().decode(errors="replace"))

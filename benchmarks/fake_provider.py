@@ -26,15 +26,15 @@ CREATE_CLOSE = "/api/v1/pipeline/"
 
 
 class Fake:
-    """Use it as a context manager. Its list has `pipelines` of `stages` each."""
+    """Use it as a context manager. Its list has `pipelines` of `stages` each, and it takes `seconds` for an answer."""
 
-    def __init__(self, pipelines: int = 1, stages: int = 1) -> None:
-        self._size = (str(pipelines), str(stages))
+    def __init__(self, pipelines: int = 1, stages: int = 1, seconds: float = 0) -> None:
+        self._arguments = (str(pipelines), str(stages), str(seconds))
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "benchmarks.fake_provider", *self._size]
+        command = [sys.executable, "-m", "benchmarks.fake_provider", *self._arguments]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, stdout=subprocess.PIPE, text=True
         )
@@ -52,7 +52,12 @@ class Fake:
     @property
     def count(self) -> int:
         """How many requests have come to the providers."""
-        return int(Connection(self.port).exchange(request("GET", "/count"))[1])
+        return self.seen()["count"]
+
+    def seen(self) -> dict[str, int]:
+        """That `count`, the bytes of the last of them, `asked`, and of the last item stored in a table, `item`."""
+        found: dict[str, int] = json.loads(Connection(self.port).exchange(request("GET", "/seen"))[1])
+        return found
 
 
 class _Answers:
@@ -68,16 +73,18 @@ class _Answers:
             b"GET /crm/v3/pipelines/contacts": _answer(200, one),
             f"POST {CREATE_CLOSE}".encode(): _answer(200, work.close_pipeline()),
         }
+        self._any = json.dumps(work.SECRETS[work.HUBSPOT])
         self._secrets = {f"unified-crm/accounts/{id_}": json.dumps(secret) for id_, secret in work.SECRETS.items()}
-        self._count = 0
+        self._seen = {"count": 0, "asked": 0, "item": 0}
 
     def to(self, head: bytes, body: bytes) -> bytes:
         line = head.split(b" HTTP/", 1)[0]
         if line == b"POST /":
             return _aws(self._aws(head.lower(), json.loads(body)))
-        if line == b"GET /count":
-            return _answer(200, self._count)
-        self._count += 1
+        if line == b"GET /seen":
+            return _answer(200, self._seen)
+        self._seen["count"] += 1
+        self._seen["asked"] = len(head) + len(b"\r\n\r\n") + len(body)
         return self._prepared.get(line) or _answer(404, {"asked": line.decode()})
 
     def _aws(self, head: bytes, asked: dict[str, Any]) -> dict[str, Any]:
@@ -86,12 +93,16 @@ class _Answers:
             return {
                 "ARN": f"arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}",
                 "Name": name,
-                "SecretString": self._secrets[name],
+                "SecretString": self._secrets.get(name, self._any),
                 "VersionId": "0d3b1c9e-5d0f-4d7e-9c1b-2f6f0a7e4b11",
                 "CreatedDate": 1769860800.0,
             }
         if b"dynamodb_20120810.getitem" in head:
             return {"Item": {"token_hash": {"S": "0" * 64}, "tenant": {"S": "demo"}}}
+        if b"dynamodb_20120810.updateitem" in head:
+            names, values = asked["ExpressionAttributeNames"].values(), asked["ExpressionAttributeValues"].values()
+            stored = [text for each in (*values, *asked["Key"].values()) for text in each.values()]
+            self._seen["item"] = sum(len(str(each).encode()) for each in (*names, *stored))
         return {}
 
 
@@ -120,8 +131,8 @@ class _Protocol(asyncio.Protocol):
 
     _transport: asyncio.Transport
 
-    def __init__(self, answers: _Answers) -> None:
-        self._answers = answers
+    def __init__(self, answers: _Answers, seconds: float) -> None:
+        self._answers, self._seconds = answers, seconds
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -137,15 +148,19 @@ class _Protocol(asyncio.Protocol):
             if len(self._received) < whole:
                 return
             body, self._received = self._received[end + 4 : whole], self._received[whole:]
-            self._transport.write(self._answers.to(head, body))
+            answer = self._answers.to(head, body)
+            if self._seconds and not head.startswith((b"POST / ", b"GET /seen ")):
+                asyncio.get_running_loop().call_later(self._seconds, self._transport.write, answer)
+            else:
+                self._transport.write(answer)
 
 
-async def _serve(pipelines: int, stages: int) -> None:
+async def _serve(pipelines: int, stages: int, seconds: float) -> None:
     answers = _Answers(pipelines, stages)
-    server = await asyncio.get_running_loop().create_server(lambda: _Protocol(answers), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: _Protocol(answers, seconds), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(*map(int, sys.argv[1:])))
+    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))

@@ -1,11 +1,11 @@
-"""The arithmetic of `benchmarks/cost.py`; nothing is measured here."""
+"""The arithmetic of `benchmarks/prices.py` and the page of `cost.py`; nothing is measured here."""
 
 import re
 
 import pytest
 
-from benchmarks import cost
-from benchmarks.cost import MILLION, SIZES, Sizes, Timed, Traffic
+from benchmarks import cost, prices
+from benchmarks.prices import MILLION, SIZES, Sizes, Timed, Traffic
 
 TIMED = Timed(
     init=[999.0, 1000.2],
@@ -22,16 +22,16 @@ STILL = Traffic(cold=0, token_miss=0, secret_miss=0, traced=0)
 
 
 def test_each_invocation_is_billed_by_the_millisecond_begun() -> None:
-    assert cost.billed([159.2, 160.0, 0.1]) == pytest.approx((160 + 160 + 1) / 3 / 1000)
+    assert prices.billed([159.2, 160.0, 0.1]) == pytest.approx((160 + 160 + 1) / 3 / 1000)
 
 
 def test_a_gigabyte_for_a_second_costs_the_list_price() -> None:
-    assert cost.duration(1024, 1) == pytest.approx(13.3334)
-    assert cost.duration(512, 0.16) == pytest.approx(512 / 1024 * 0.16 * 13.3334)
+    assert prices.duration(1024, 1) == pytest.approx(13.3334)
+    assert prices.duration(512, 0.16) == pytest.approx(512 / 1024 * 0.16 * 13.3334)
 
 
 def test_a_warm_create_with_everything_at_hand() -> None:
-    lines = cost.bill(512, TIMED, SIZED, STILL)
+    lines = prices.bill(512, TIMED, SIZED, STILL)
     assert lines == pytest.approx(
         {
             "Lambda, time": 1.066672,
@@ -47,55 +47,55 @@ def test_a_warm_create_with_everything_at_hand() -> None:
 
 
 def test_a_cold_create_pays_for_its_init_phase() -> None:
-    assert cost.create_seconds(TIMED, Traffic(cold=1)) == pytest.approx((1499 + 1500) / 2 / 1000)
-    assert cost.create_seconds(TIMED, Traffic(cold=0.5, secret_miss=0)) == pytest.approx((0.160 + 1.4995) / 2)
+    assert prices.create_seconds(TIMED, Traffic(cold=1)) == pytest.approx((1499 + 1500) / 2 / 1000)
+    assert prices.create_seconds(TIMED, Traffic(cold=0.5, secret_miss=0)) == pytest.approx((0.160 + 1.4995) / 2)
 
 
 def test_a_secret_that_is_read_costs_its_time_and_its_call() -> None:
-    read = cost.bill(512, TIMED, SIZED, Traffic(cold=0, token_miss=0, secret_miss=1, traced=0))
-    still = cost.bill(512, TIMED, SIZED, STILL)
+    read = prices.bill(512, TIMED, SIZED, Traffic(cold=0, token_miss=0, secret_miss=1, traced=0))
+    still = prices.bill(512, TIMED, SIZED, STILL)
     assert read["Secrets Manager, calls"] == 5.00
-    assert read["Lambda, time"] - still["Lambda, time"] == pytest.approx(cost.duration(512, 0.020))
+    assert read["Lambda, time"] - still["Lambda, time"] == pytest.approx(prices.duration(512, 0.020))
 
 
 def test_a_token_that_is_looked_up_costs_an_invocation_half_a_read_and_its_logs() -> None:
-    asked = cost.bill(512, TIMED, SIZED, Traffic(cold=0, token_miss=1, secret_miss=0, traced=0))
-    assert asked["Authorizer"] == pytest.approx(cost.duration(512, 0.005) + 0.20 + 0.0625)
+    asked = prices.bill(512, TIMED, SIZED, Traffic(cold=0, token_miss=1, secret_miss=0, traced=0))
+    assert asked["Authorizer"] == pytest.approx(prices.duration(512, 0.005) + 0.20 + 0.0625)
     assert asked["Logs"] == pytest.approx(3.4 * 0.503)
 
 
 def test_an_idempotency_key_costs_two_writes_by_size_and_its_storage() -> None:
-    lines = cost.bill(512, TIMED, SIZED, Traffic(cold=0, token_miss=0, secret_miss=0, traced=0, keyed=True))
+    lines = prices.bill(512, TIMED, SIZED, Traffic(cold=0, token_miss=0, secret_miss=0, traced=0, keyed=True))
     assert lines["DynamoDB, Idempotency-Key"] == pytest.approx((1 + 3) * 0.625 + 2.5 * 2 / 30 * 0.45)
-    assert lines["Lambda, time"] == pytest.approx(cost.duration(512, 0.200))
+    assert lines["Lambda, time"] == pytest.approx(prices.duration(512, 0.200))
 
 
 def test_a_twentieth_of_the_calls_is_traced() -> None:
-    assert cost.bill(512, TIMED, SIZED, Traffic())["X-Ray"] == pytest.approx(0.25)
+    assert prices.bill(512, TIMED, SIZED, Traffic())["X-Ray"] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(("size", "units"), [(0, 1), (1, 1), (1024, 1), (1025, 2), (4096, 4)])
 def test_units_are_begun_kilobytes(size: int, units: int) -> None:
-    assert cost.units(size) == units
+    assert prices.units(size) == units
 
 
 def test_percentiles_are_of_what_was_measured() -> None:
-    assert cost.percentile([float(each) for each in range(1, 101)], 0.99) == 99
-    assert cost.percentile([7.0], 0.5) == 7
+    assert prices.percentile([float(each) for each in range(1, 101)], 0.99) == 99
+    assert prices.percentile([7.0], 0.5) == 7
 
 
 def test_how_often_a_secret_is_read() -> None:
-    assert cost.reads_per_call(rate=1, processes=1, accounts=1) == pytest.approx(1 / 61)
-    assert cost.reads_per_call(rate=1, processes=10, accounts=1) == pytest.approx(1 / 7)
-    assert cost.reads_per_call(rate=10_000, processes=1600, accounts=MILLION) > 0.999
+    assert prices.reads_per_call(rate=1, processes=1, accounts=1) == pytest.approx(1 / 61)
+    assert prices.reads_per_call(rate=1, processes=10, accounts=1) == pytest.approx(1 / 7)
+    assert prices.reads_per_call(rate=10_000, processes=1600, accounts=MILLION) > 0.999
     # A process that forgets all after a thousand secrets never profits from more than some of two thousand.
-    assert cost.reads_per_call(rate=10_000, processes=1, accounts=2000) == pytest.approx(0.7213, abs=0.001)
+    assert prices.reads_per_call(rate=10_000, processes=1, accounts=2000) == pytest.approx(0.7213, abs=0.001)
 
 
 def test_tiers_are_filled_one_after_the_other() -> None:
-    assert cost.tiered(60_000, cost.LOG_TIERS) == pytest.approx(12_500)
-    assert cost.tiered(300, cost.API_TIERS) == pytest.approx(300)
-    assert cost.tiered(1300, cost.API_TIERS) == pytest.approx(1200)
+    assert prices.tiered(60_000, prices.LOG_TIERS) == pytest.approx(12_500)
+    assert prices.tiered(300, prices.API_TIERS) == pytest.approx(300)
+    assert prices.tiered(1300, prices.API_TIERS) == pytest.approx(1200)
 
 
 def test_every_memory_size_has_its_row_or_column() -> None:
@@ -107,15 +107,15 @@ def test_every_memory_size_has_its_row_or_column() -> None:
 
 
 def test_a_total_is_the_sum_of_its_column() -> None:
-    rows = cost.bill_table({512: TIMED}, SIZED, Traffic()).splitlines()[2:]
+    rows = prices.bill_table({512: TIMED}, SIZED, Traffic()).splitlines()[2:]
     *parts, total = (float(row.split("|")[2].strip(" *")) for row in rows)
     assert sum(parts) == pytest.approx(total, abs=0.05)
 
 
 def test_every_price_is_listed() -> None:
-    shown = cost.price_table()
+    shown = prices.price_table()
     assert all(
-        each.name in shown and each.source.startswith("https://aws.amazon.com/") for each in cost.PRICES.values()
+        each.name in shown and each.source.startswith("https://aws.amazon.com/") for each in prices.PRICES.values()
     )
 
 
