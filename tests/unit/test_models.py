@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from docs import answers
 from tests.unit.strategies import any_text, bounded, json_values
 from unified_crm.changes import PipelineUpdate, ReferenceWrite, StageInPipelineUpdate, StageWrite
 from unified_crm.errors import InvalidRequest
-from unified_crm.models import PipelineWrite, StageInPipelineWrite, parse, path_segment
+from unified_crm.models import PIPELINE, STAGE, PipelineWrite, StageInPipelineWrite, parse, path_segment
 from unified_crm.provider import segment
 
 _pieces = st.sampled_from([*"./\\?#%aé2fFeE05 \n\x00\x7f\x85\ud800", "%2", "%2e", "%2F", "%25", "%zz", "%é", "😀"])
@@ -86,6 +87,11 @@ WRONG: dict[str, list[Any]] = {
 @models
 def test_a_body_has_exactly_these_fields(model: type[BaseModel]) -> None:
     assert set(model.model_fields) == FIELDS[model]
+
+
+def test_an_answer_has_the_fields_that_are_described_in_their_order() -> None:
+    assert tuple(answers.Pipeline.model_fields) == PIPELINE
+    assert tuple(answers.Stage.model_fields) == tuple(answers.StageInPipeline.model_fields) == STAGE
 
 
 @models
