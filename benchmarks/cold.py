@@ -43,9 +43,9 @@ functions, so the same trimmed boto3 with its bytecode; *on a plain layer* it ha
 HubSpot are one process that has its answers ready: moto takes some 10 ms more for a first secret, which would show.
 The account's secret is a fresh one for the function, which starts with none. Calls are not sampled by X-Ray, as 19
 of 20 are not, but for the row that says so. A layer with {MORE_PROVIDERS} more providers is compared with a plain
-copy of the layer, and that, for the noise, with the layer itself. These start in turn, {TURNS} times as often, each is
-told by the mean processor time of its fastest quarter, and of six ways to compare the same starts this varied least
-from sample to sample. Whatever it says, the number of imported modules is exact.
+copy of the layer, and that, for the noise, with the layer itself. These start in turn, {TURNS} times as often.
+Processor times are told by the mean of their fastest quarter: of that, medians, quartiles and the least, it varied
+least from sample to sample of the same starts. Whatever they say, the number of imported modules is exact.
 """
 
 

@@ -49,9 +49,11 @@ class Function:
         while time.monotonic() < deadline:
             done = _DONE.findall(text := self._text())
             if len(done) > self._seen:
-                init = _INIT.findall(text) if self._seen == 0 else []
+                init = _INIT.findall(text) if self._seen == 0 else ["0"]
+                if not init:
+                    break
                 self._seen = len(done)
-                return Start(float(init[0]) if init else 0.0, float(done[-1]), answer)
+                return Start(float(init[0]), float(done[-1]), answer)
             time.sleep(0.005)
         raise RuntimeError(f"The emulator did not report its times:\n{self._text()}")
 
@@ -84,8 +86,26 @@ def running(command: Sequence[str], folder: Path, variables: Mapping[str, str]) 
         try:
             yield Function(door, log)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)  # its session: the emulator and the Python that it started
+            _end_session(process.pid)
             process.wait()
+
+
+def _end_session(leader: int) -> None:
+    """End the emulator and what it started, which has a process group of its own and the same session."""
+    while found := [each for each in Path("/proc").glob("[0-9]*") if _session(each) == leader]:
+        for each in found:
+            with suppress(ProcessLookupError):
+                os.kill(int(each.name), signal.SIGKILL)
+        time.sleep(0.001)
+
+
+def _session(process: Path) -> int | None:
+    """None where it has ended, waited for or not."""
+    try:
+        state = (process / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state[0] == "Z" else int(state[3])
 
 
 def start(handler: str, folder: Path, variables: Mapping[str, str], event: Any) -> Start:

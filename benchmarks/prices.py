@@ -309,7 +309,7 @@ def dominating(memory: int, timed: Timed, sizes: Sizes) -> str:
 
 
 OWN_COUNTERS = 8
-"""Metrics that are counted apart: five errors of `api.app.COUNTED`, three events of `unified_crm.oauth`."""
+"""Metrics that are counted apart: five errors of `api.telemetry.COUNTED`, three events of `unified_crm.oauth`."""
 
 
 def series(providers: int) -> int:

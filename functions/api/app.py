@@ -16,11 +16,14 @@ from unified_crm import accounts  # noqa: E402
 __all__ = ["handler"]
 
 # Where a start is on nobody's way, a first call finds made what it needs. On demand, a caller waits for both the same.
-if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") in ("provisioned-concurrency", "snap-start"):
+if (kind := os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")) in ("provisioned-concurrency", "snap-start"):
     from api import snapshot
 
     accounts.prepare()
-    snapshot.register()
+    if kind == "snap-start":
+        snapshot.register()
+    else:
+        snapshot.prepare()
 
 gc.enable()
 # What the imports made stays as long as the process lives: no later collection need look at it.

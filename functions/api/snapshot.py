@@ -25,11 +25,11 @@ def register() -> None:
         from snapshot_restore_py import register_after_restore, register_before_snapshot
     except ImportError:
         return
-    register_before_snapshot(before_snapshot)
+    register_before_snapshot(prepare)
     register_after_restore(after_restore)
 
 
-def before_snapshot() -> None:
+def prepare() -> None:
     """Make what only some calls need, or each process's first: it takes no caller's time here."""
     telemetry.tracer()
     for model in (PipelineUpdate, PipelineWrite, StageWrite, accounts.Stored, *KINDS.values()):

@@ -19,7 +19,10 @@ def _renew() -> None:
     table()
 
 
-if os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") in ("provisioned-concurrency", "snap-start"):
+if (kind := os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE")) == "provisioned-concurrency":
+    table()
+    tracer()
+elif kind == "snap-start":
     table()
     with suppress(ImportError):
         from snapshot_restore_py import register_after_restore, register_before_snapshot

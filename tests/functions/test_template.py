@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from api import access, telemetry  # noqa: F401 - the first is who listens
+from api import access, telemetry  # noqa: F401 - the first is who listens, which a call imports: test_start.py
 from local.simulators.base import Fault
 from local.world import World
 from tests.conftest import CLOSE, Answer

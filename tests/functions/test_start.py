@@ -1,4 +1,7 @@
-"""What comes out of a SnapStart snapshot. A fork of a process that has been at work is one, each child a restore."""
+"""Functions that start in a process of their own: what a start makes, and what only a call does.
+
+A fork of a process that has been at work stands for a snapshot of SnapStart, each child for a restore.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from tests.unit.servers import Exchange, Server, ok, serving
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 SECRET = {"provider": "hubspot", "tenant": "demo", "credentials": {"type": "bearer", "token": "pat-of-a-snapshot"}}
+OAUTH = {"type": "oauth2", "refresh_token": "a-refresh-token", "client_id": "c", "client_secret": "a-client-secret"}
 RECORD = {"id": "1", "label": "Sales", "displayOrder": 0, "stages": []}
 RESTORES = 3
 _FORKS = f"""
@@ -29,13 +33,9 @@ for number in range({RESTORES}):
         os._exit(0)
     os.wait()
 """
-SCRIPT = f"""
+_CREATE = """
 import json, os, random, sys
 from api.app import handler
-from snapshot_restore_py import get_after_restore, get_before_snapshot
-from unified_crm import accounts, changes, credentials, models, oauth, recent
-
-MODELS = (models.PipelineWrite, changes.PipelineUpdate, changes.StageWrite, accounts.Stored, credentials.OAuth2)
 
 class Context:
     aws_request_id, function_name, invoked_function_arn, memory_limit_in_mb = "id", "f", "arn", 512
@@ -43,6 +43,21 @@ class Context:
 
 def create():
     return handler(json.loads(sys.argv[1]), Context())["statusCode"]
+"""
+_MADE = """
+from unified_crm import accounts, changes, credentials, models
+
+MODELS = (models.PipelineWrite, changes.PipelineUpdate, changes.StageWrite, accounts.Stored, credentials.OAuth2)
+
+def made():
+    return json.dumps({"modules": list(sys.modules), "built": [each.__pydantic_complete__ for each in MODELS]})
+"""
+CALL = f"{_CREATE}\nprint(json.dumps({{'status': create()}}))"
+PROVISIONED = f"{_CREATE}{_MADE}\nprint(made())"
+SCRIPT = f"""
+{_CREATE}{_MADE}
+from snapshot_restore_py import get_after_restore, get_before_snapshot
+from unified_crm import oauth, recent
 
 def state():
     return {{"random": random.random(), "spread": oauth._memory().spread, "recent": len(recent._WRITTEN)}}
@@ -52,8 +67,7 @@ recent.remember(("a",), {{}})
 print(json.dumps({{"status": create(), **state()}}), flush=True)
 for hook, arguments, options in reversed(get_before_snapshot()):
     hook(*arguments, **options)
-built = [each.__pydantic_complete__ for each in MODELS]
-print(json.dumps({{"modules": list(sys.modules), "built": built}}), flush=True)
+print(made(), flush=True)
 frozen = random.getstate()
 
 def after_restore():
@@ -106,7 +120,7 @@ def hubspot() -> Iterator[Server]:
 
 
 def _ran(script: str, aws: Server, *arguments: str, **more: str) -> list[dict[str, Any]]:
-    """What a function told, started as with SnapStart."""
+    """What a function told, line by line, started as with SnapStart where `more` says nothing else."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(str(ROOT / each) for each in ("functions", "layers/crm")),
@@ -149,10 +163,44 @@ def test_no_connection_credential_secret_or_chance_comes_out_of_a_snapshot(
     assert [each["recent"] for each in (before, *restored)] == [1, 0, 0, 0]
 
 
+NEEDED_BY_SOME = {
+    *("aws_xray_sdk.core", "api.idempotency", "api.access", "unified_crm.breaker", "unified_crm.edit"),
+    *("unified_crm.settle", "unified_crm.providers.kommo"),
+}
+
+
 def test_what_only_some_calls_need_is_in_the_snapshot(told: list[dict[str, Any]]) -> None:
-    wanted = {"aws_xray_sdk.core", "api.idempotency", "api.access", "unified_crm.breaker", "unified_crm.edit"}
-    assert wanted | {"unified_crm.settle", "unified_crm.providers.kommo"} <= set(told[1]["modules"])
+    assert set(told[1]["modules"]) >= NEEDED_BY_SOME
     assert told[1]["built"] == [True] * 5
+
+
+def test_a_start_ahead_of_its_time_makes_it_too(secrets_manager: Server) -> None:
+    (told,) = _ran(PROVISIONED, secrets_manager, AWS_LAMBDA_INITIALIZATION_TYPE="provisioned-concurrency")
+    assert set(told["modules"]) >= NEEDED_BY_SOME
+    assert told["built"] == [True] * 5
+    assert not secrets_manager.requests
+
+
+def test_a_renewed_token_is_told_by_the_call_that_needed_one() -> None:
+    """In a process that nobody else has prepared: whoever listens to such events was imported by the call."""
+    stored = {**SECRET, "credentials": {**OAUTH, "access_token": "an-old-token", "expires_at": "2020-01-01T00:00:00Z"}}
+
+    def aws(exchange: Exchange) -> bool:
+        exchange.send(ok(json.dumps({"Name": "x", "SecretString": json.dumps(stored)}).encode()))
+        return True
+
+    def talk(exchange: Exchange) -> bool:
+        tokens = {"access_token": "a-new-token", "refresh_token": "another", "expires_in": 1800}
+        exchange.send(ok(json.dumps(tokens if b"grant_type" in exchange.request else RECORD).encode()))
+        return True
+
+    event = json.dumps(an_event(query=f"integrated_account_id={ACCOUNT}"))
+    with serving(aws) as manager, serving(talk) as provider:
+        origins = json.dumps({"hubspot": provider.url})
+        lines = _ran(CALL, manager, event, PROVIDER_BASE_URLS=origins, AWS_LAMBDA_INITIALIZATION_TYPE="on-demand")
+    assert lines[-1] == {"status": 200}
+    assert [line["account"] for line in lines if line.get("message") == "TokenRefreshed"] == [ACCOUNT]
+    assert [line["TokenRefreshed"] for line in lines if "TokenRefreshed" in line] == [[1.0]]
 
 
 def test_the_authorizer_takes_no_connection_or_credential_out_of_a_snapshot() -> None:
