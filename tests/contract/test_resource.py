@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -90,6 +91,16 @@ def test_five_pipelines_come_once_each_and_in_order_at_two_a_page(subject: Subje
         if cursor is None:
             break
     assert (seen, sizes) == (shown, [2, 2, 1])
+
+
+def test_what_a_list_shows_as_the_providers_own_is_what_it_was_made_of(subject: Subject) -> None:
+    """Some of the records are shown as they came, so that no flow may change one that it was handed."""
+    for index in range(3):
+        subject.seed(f"Pipeline {index} \u00e9")
+    for found in (subject.verbs().list_pipelines(ListOptions()), subject.verbs().list_stages(None, ListOptions())):
+        assert found.items
+        shown = [json.loads(text) for text in found.texts or []]
+        assert shown == [{**unified, "remote_data": record} for unified, record in found.items]
 
 
 @pytest.mark.parametrize("gone", [[0], [1], [0, 1], [2]])

@@ -53,9 +53,9 @@ class Options(NamedTuple):
 class Run:
     """One flow, driven to its end.
 
-    Afterwards `raw` is the provider's last reply, `last` the request that it answered, and `shows` whether that is one
-    which shows what stands there: the only one, or a read. `adopted` tells that a create's answer was lost and its
-    pipeline found, and `plan` holds the requests of a dry run.
+    Afterwards `reply` is the provider's last, `raw` its content, `last` the request that it answered, and `shows`
+    whether that is one which shows what stands there: the only one, or a read. `adopted` tells that a create's answer
+    was lost and its pipeline found, and `plan` holds the requests of a dry run.
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Run:
         self._steps = 0
         self.raw: Any = None
         self.last: Request | None = None
+        self.reply: Reply | None = None
         self.shows = False
         self.adopted = False
         self._adopted: Undo | None = None
@@ -132,7 +133,7 @@ class Run:
         except ProviderError as error:
             reply = self._after_failure(request, error)
         self._add_revert(request)
-        self.raw, self.last = reply.content(), request
+        self.raw, self.last, self.reply = reply.content(), request, reply
         self.shows = self._steps == 1 or (request.method == "GET" and request.main)
         return reply
 

@@ -117,12 +117,24 @@ def _as_it_is(item: Item) -> Item:
     return item
 
 
-def page(items: Sequence[Item], options: ListOptions, of: str = "", whole: Callable[[Item], Item] = _as_it_is) -> Page:
+def _unknown(_: Any) -> str | None:
+    return None
+
+
+def page(
+    items: Sequence[Item],
+    options: ListOptions,
+    of: str = "",
+    whole: Callable[[Item], Item] = _as_it_is,
+    text_of: Callable[[Any], str | None] | None = None,
+) -> Page:
     """The page of `items` that `options` ask for. It is never empty and followed by another.
 
     `of` names the list; a cursor of another one, or of other filters, is refused. `items` need hold no more than their
     ids and the times that are filtered by, if `whole` makes whole ones of them: it is called for what may be shown.
+    `text_of` tells a record's own JSON, in ASCII, where that is known.
     """
+    text_of = text_of or _unknown
     filters = sorted(f"{each.field} {each.operator} {_moment(each.value)}" for each in options.filters)
     of = sha256(f"{of} {filters}".encode()).hexdigest()[:8]
     if options.cursor and options.cursor.of != of:
@@ -130,9 +142,9 @@ def page(items: Sequence[Item], options: ListOptions, of: str = "", whole: Calla
     kept = [item for item in items if all(each.lets_pass(item[0]) for each in options.filters)]
     ids = [item[0]["id"] for item in kept]
     start = options.cursor.start(ids) if options.cursor else 0
-    shown, texts = _fitting(kept[start : start + options.limit], whole)
+    shown, texts = _fitting(kept[start : start + options.limit], whole, text_of)
     end = start + len(shown)
-    before = start - len(_fitting(kept[max(0, start - options.limit) : start][::-1], whole)[0])
+    before = start - len(_fitting(kept[max(0, start - options.limit) : start][::-1], whole, text_of)[0])
 
     def cursor(index: int) -> str:
         return Cursor(index, ids[index - 1] if index else None, ids[index], of).encode()
@@ -167,14 +179,19 @@ def escaped_size(text: str) -> int:
     return len(text) + text.count('"') + text.count("\\")
 
 
-def _fitting(items: Sequence[Item], whole: Callable[[Item], Item]) -> tuple[list[Item], list[str]]:
+def _fitting(
+    items: Sequence[Item], whole: Callable[[Item], Item], text_of: Callable[[Any], str | None]
+) -> tuple[list[Item], list[str]]:
     """As many of `items`, from the first, as one answer can hold, with their JSON: at least one, if there is one."""
     found: list[Item] = []
     texts: list[str] = []
     most = size = counted = 0
     for item in items:
         unified, record = whole(item)
-        text = as_json({**unified, "remote_data": record})
+        if (known := text_of(record)) is not None:
+            text = f'{as_json(unified)[:-1]},"remote_data":{known}}}'
+        else:
+            text = as_json({**unified, "remote_data": record})
         most += 2 * len(text)  # a page that is small at worst need not be counted
         if most > MAX_PAGE_BYTES:
             size += sum(map(escaped_size, (*texts[counted:], text)))

@@ -18,7 +18,6 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import cached_property
-from math import isfinite
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import quote
@@ -26,10 +25,11 @@ from urllib.parse import quote
 from unified_crm.credentials import ApiKey, Bearer, OAuth2
 from unified_crm.errors import ProviderBadReply
 from unified_crm.mapping import Table
+from unified_crm.parsing import Texts, parse
 
 Record = dict[str, Any]
 """One thing as the provider shows it."""
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 class Reply:
@@ -50,12 +50,14 @@ class Reply:
     ) -> None:
         self.status, self.headers, self.body = status, headers, body
         self.created, self.noted = created or {}, noted
+        self._texts: Texts = NOTHING
 
     @cached_property
     def json(self) -> Any:
         """The body read as JSON. Raises ProviderBadReply where it is none."""
         try:
-            return _DECODER.decode(self.body.decode(json.detect_encoding(self.body), "surrogatepass"))
+            value, self._texts = parse(self.body.decode(json.detect_encoding(self.body), "surrogatepass"))
+            return value
         except (ValueError, RecursionError) as error:
             raise ProviderBadReply(f"The provider answered {self.status} with a body that is not JSON.") from error
 
@@ -65,6 +67,11 @@ class Reply:
             return self.json
         except ProviderBadReply:
             return self.body.decode("utf-8", "replace")
+
+    def text_of(self, record: Any) -> str | None:
+        """The JSON by which a record of this reply stands in it, where that is known."""
+        found = self._texts.get(id(record))
+        return found[1] if found else None
 
     def object(self, *path: str) -> Record:
         """The JSON object at `path`. Raises ProviderBadReply where there is none."""
@@ -88,19 +95,6 @@ def _expect(value: Any, kind: type) -> Any:
             f"The provider's answer holds {type(value).__name__} where {kind.__name__} was expected."
         )
     return value
-
-
-def _refuse(text: str) -> Any:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _finite(text: str) -> float:
-    """JSON has no infinity, so an answer that holds one could not be passed on."""
-    value = float(text)
-    return value if isfinite(value) else _refuse(text)
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 Flow = Generator["Request", Reply, Any]

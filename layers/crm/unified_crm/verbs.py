@@ -311,7 +311,8 @@ class Verbs:
     def _listed(
         self, run: Run, table: Table, items: list[Item], options: ListOptions, of: str, whole: Callable[[Item], Item]
     ) -> ListResult:
-        found = page(items, options, f"{of} {self._entity}", whole)
+        text_of = run.reply.text_of if run.reply else None
+        found = page(items, options, f"{of} {self._entity}", whole, text_of)
         if not self._options.explain:
             return ListResult(found.items, found.next_cursor, found.prev_cursor, found.texts)
         shown = [({**unified, "explain": self._explain(table, record, run)}, record) for unified, record in found.items]
