@@ -86,7 +86,7 @@ def test_status_answers_with_the_given_status_headers_and_body(close: CloseSimul
     )
     answers = [call(close, "GET", LIST) for _ in bodies]
     assert {(answer.status, answer.headers["retry-after"]) for answer in answers} == {(477, "3")}
-    assert [answer.body for answer in answers] == [b'{"error": "x"}', b"<oops>", b"\x00", b""]
+    assert [answer.body for answer in answers] == [b'{"error":"x"}', b"<oops>", b"\x00", b""]
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -102,7 +102,7 @@ def test_cut_closes_the_connection_in_the_middle_of_the_real_answer(close: Close
     close.fault(Fault("cut"))
     with pytest.raises(IncompleteRead) as raised:
         create(close)
-    assert raised.value.partial.startswith(b'{"id": "pipe_')
+    assert raised.value.partial.startswith(b'{"id":"pipe_')
     assert raised.value.expected
     assert len(close.pipelines()) == 1
 
