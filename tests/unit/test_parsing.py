@@ -75,6 +75,7 @@ def test_a_text_means_the_same_however_it_is_read(text: str) -> None:
     records = {id(each): each for value in found.values() if isinstance(value, list) for each in value} if texts else {}
     for known, (record, each) in texts.items():
         assert each.isascii()
+        assert "\\" not in each
         assert records[known] is record
         assert repr(_whole(each)) == repr(record)
 
@@ -82,9 +83,14 @@ def test_a_text_means_the_same_however_it_is_read(text: str) -> None:
 @pytest.mark.parametrize("before", ["", '"more":false,', '"success":true,"total":12,"at":"x",'])
 @pytest.mark.parametrize("after", ["", ',"paging":{"next":null}'])
 def test_a_list_that_comes_first_is_known_record_by_record(before: str, after: str) -> None:
-    given_ = ['{"a":1.10,"b":[{"c":"\\u00e9"}]}', "{}"]
+    given_ = ['{"a":1.10,"b":[{"c":"x"}]}', "{}"]
     found, texts = parse(f'{{{before}"results":[{",".join(given_)}]{after}}}')
     assert [texts[id(each)] for each in found["results"]] == list(zip(found["results"], given_, strict=True))
+
+
+def test_a_record_with_an_escape_or_other_letters_is_not_known_and_those_beside_it_are() -> None:
+    found, texts = parse('{"results":[{"a":"\\u0070at"},{"a":"x"},{"a":"é"}]}')
+    assert texts == {id(found["results"][1]): ({"a": "x"}, '{"a":"x"}')}
 
 
 @pytest.mark.parametrize(
