@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -141,6 +142,7 @@ class _Line:
     def __init__(self, simulator: Simulator, refused: range = range(0)) -> None:
         self._simulator, self._refused = simulator, refused
         self.calls = 0
+        self._held: socket.socket | None = None
         simulator._address = simulator._server.server_address[:2]  # type: ignore[union-attr, assignment]
         self._set()
 
@@ -156,8 +158,14 @@ class _Line:
         up = self._simulator._server is not None
         if up and self.calls + 1 in self._refused:
             self._simulator.stop()
+            # Refuses as nobody would, and keeps the port from the many others that look for one meanwhile.
+            self._held = socket.socket()
+            self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._held.bind(self._simulator._address)
         elif not up and self.calls + 1 not in self._refused:
             self._simulator.start()
+            if self._held:
+                self._held.close()
 
 
 def _call(subject: Subject, verb: str, held: Held, line: _Line, seconds: float) -> Told:
