@@ -116,7 +116,7 @@ def test_an_unknown_field_is_named_and_not_thrown_back_whole(api: Api, name: str
     for method, path in WRITES:
         answer = api(an_event({name: "y" * 100_000}, method=method, path=path))
         _refused(answer, 400, "invalid_request", "is not a known field")
-        assert "yyy" not in answer.text
+        assert "y" * 8 not in answer.text
 
 
 def test_ten_thousand_mistakes_are_a_short_answer(api: Api) -> None:
@@ -265,10 +265,10 @@ UNUSABLE = {
     "credentials that are a list": _secret(credentials=["sesame-4711"]),
     "a type that there is not": _secret(credentials={"type": "password", "password": "sesame-4711"}),
     "no type": _secret(credentials={"api_key": "sesame-4711"}),
-    "a key that is a number": _secret(credentials={"type": "api_key", "api_key": 4711}),
-    "a key with a line break": _secret(credentials={"type": "api_key", "api_key": "sesame\r\n4711: x"}),
+    "a key that is a number": _secret(credentials={"type": "api_key", "api_key": 314159265358979}),
+    "a key with a line break": _secret(credentials={"type": "api_key", "api_key": "sesame\r\nrasputin: x"}),
     "a key that no header carries": _secret(credentials={"type": "api_key", "api_key": "sesame-4711-é"}),
-    "an end that is no time": _secret(credentials={"type": "oauth2", "access_token": "4711", "expires_at": "soon"}),
+    "an end that is no time": _secret(credentials={"type": "oauth2", "access_token": "sesame", "expires_at": "soon"}),
     "settings that are a list": _secret(settings=["x"]),
     "an unknown provider": _secret(provider="nosuch"),
     "a provider that is a path": _secret(provider="../close"),
@@ -291,8 +291,8 @@ def test_an_account_that_is_stored_wrongly_is_503(api: Api, store: Callable[...,
         answer = api(an_event(STAGE if "stages" in path else PIPELINE, _query(account), method=method, path=path))
         _refused(answer, 503, "account_unusable", account)
         assert "retry-after" not in answer.headers, "it stays so until the operator mends it"
-        assert "sesame" not in answer.text
-        assert "4711" not in answer.text.replace(account, "")
+        for part in ("sesame", "rasputin", "314159265358979"):  # each too long to be in a random id
+            assert part not in answer.text
 
 
 def test_a_binary_secret_is_read_as_a_text_would_be(api: Api, store: Callable[..., str]) -> None:
