@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from local.world import World
 CLOSE = "62f44730-dd91-461e-bd6a-aedd9e0ad79d"
 HUBSPOT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 SECRETS = simulators.demo_secrets()
+
+# Where a script runs the tests in its background, SIGINT is ignored, and would be by what tests start and end with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -190,10 +190,8 @@ def test_a_tokens_own_accounts_are_the_only_ones(vault: Vault) -> None:
 
 @pytest.mark.usefixtures("no_aws")
 def test_a_tokens_own_accounts_are_checked_before_secrets_manager_is_asked() -> None:
-    started = monotonic()
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound):  # and not CredentialsUnavailable
         load(str(uuid4()), "acme", {"another"})
-    assert monotonic() - started < 0.1
 
 
 # What cannot be used

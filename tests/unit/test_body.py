@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from time import monotonic
+from time import process_time
 from typing import Any
 
 import pytest
@@ -87,10 +87,10 @@ def test_a_key_twice_in_one_object_is_refused_by_name(body: str) -> None:
 def test_a_key_twice_among_thousands_is_found_without_delay() -> None:
     keys = [f"k{index}" for index in range(8_000)]
     body = "{" + ",".join(f'"{key}":0' for key in [*keys, keys[-1]]) + "}"
-    started = monotonic()
+    started = process_time()
     with pytest.raises(InvalidJson, match="'k7999' twice"):
         parse(body.encode(), None)
-    assert monotonic() - started < 0.5
+    assert process_time() - started < 0.5
 
 
 def test_a_key_in_two_objects_is_no_key_twice() -> None:
