@@ -19,7 +19,14 @@ from unified_crm.accounts import Account
 from unified_crm.circuit import Circuits
 from unified_crm.credentials import Bearer
 from unified_crm.deadline import Deadline
-from unified_crm.errors import CircuitOpen, ProviderError, ProviderTimeout, ProviderUnreachable, RemoteError
+from unified_crm.errors import (
+    CircuitOpen,
+    ProviderBadReply,
+    ProviderError,
+    ProviderTimeout,
+    ProviderUnreachable,
+    RemoteError,
+)
 from unified_crm.provider import Call, Flow, Reply, Request
 from unified_crm.sender import Sender
 from unified_crm.transport import Exchange as Seen
@@ -255,6 +262,74 @@ def test_a_trial_that_never_ended_is_followed_by_another() -> None:
         circuits.call(name, "Toy", send())
     sleep(2.1)
     assert circuits.call(name, "Toy", send()) is reply
+
+
+# What it is told
+
+
+def _raises(error: ProviderError) -> Callable[[], Reply]:
+    def send() -> Reply:
+        raise error
+
+    return send
+
+
+def _fine(sent: list[str] | None = None) -> Reply:
+    if sent is not None:
+        sent.append("it")
+    return Reply(200, {}, b"{}")
+
+
+@pytest.mark.parametrize("other", [ProviderBadReply("cut"), ProviderTimeout("no time", may_have_acted=False)])
+def test_success_ends_a_run_whatever_was_between(other: ProviderError) -> None:
+    """An end that counts neither way once stopped success from being counted."""
+    circuits, name = Circuits(2), f"between {other}"
+    for _ in range(3):
+        with pytest.raises(ProviderUnreachable):
+            circuits.call(name, "Toy", _raises(ProviderUnreachable("gone")))
+        with pytest.raises(type(other)):
+            circuits.call(name, "Toy", _raises(other))
+        circuits.call(name, "Toy", _fine)
+
+
+def test_what_was_sent_before_it_opened_tells_its_own_end() -> None:
+    circuits, name = Circuits(2), "sent before it opened"
+
+    def send() -> Reply:
+        for _ in range(2):
+            with pytest.raises(ProviderUnreachable):
+                circuits.call(name, "Toy", _raises(ProviderUnreachable("gone")))
+        raise ProviderTimeout("late")
+
+    with pytest.raises(ProviderTimeout):
+        circuits.call(name, "Toy", send)
+    with pytest.raises(CircuitOpen):
+        circuits.call(name, "Toy", _fine)
+
+
+def test_while_one_tries_no_other_is_sent() -> None:
+    """Also if the try ended with an answer that counts neither way."""
+    circuits, name = Circuits(1, 1), "while one tries"
+    sent: list[str] = []
+
+    def other() -> None:
+        with suppress(CircuitOpen):
+            circuits.call(name, "Toy", lambda: _fine(sent))
+
+    with pytest.raises(ProviderUnreachable):
+        circuits.call(name, "Toy", _raises(ProviderUnreachable("gone")))
+    sleep(1.1)
+    with pytest.raises(ProviderBadReply):
+        circuits.call(name, "Toy", _raises(ProviderBadReply("cut")))
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert not sent
+    circuits.call(name, "Toy", _fine)
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert sent
 
 
 # In flows

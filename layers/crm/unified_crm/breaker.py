@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import ceil
 from threading import Lock
 from time import time
@@ -83,6 +84,25 @@ class Breaker:
 
         guard = breaker(name, self._store, on_circuit_open=refuse, config=self._config)
         found: Reply | ProviderError = guard(outcome)()
-        if isinstance(found, ProviderError):
+        if not isinstance(found, ProviderError):
+            return found
+        try:
             raise found
-        return found
+        finally:
+            del found  # else it would hold itself, by its traceback, and its reply until a collection
+
+    def count(self, name: str, failure: ProviderError) -> None:
+        """Count how a call ended that was sent without asking, even if others have opened the circuit meanwhile."""
+        traceback = failure.__traceback__
+        guard = breaker(name, self._store, on_circuit_open=_say_nothing, config=self._config)
+        with suppress(ProviderError):
+            guard(_fail)(failure)
+        failure.__traceback__ = traceback
+
+
+def _fail(failure: ProviderError) -> None:
+    raise failure
+
+
+def _say_nothing(_: ProviderError, *, circuit: CircuitInfo) -> None:
+    pass

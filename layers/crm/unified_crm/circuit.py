@@ -1,9 +1,9 @@
 """A circuit for each address of a provider: after a run of failures it is not called for a while.
 
 This is Powertools' circuit breaker with its state in this process: a call to DynamoDB for each call to a provider would
-cost more than it saves, and each function finds out by itself within some calls. It is asked from a first failure on
-until a call succeeds: as long as there is none, it has nothing to count. Accounts whose providers give them hosts of
-their own share no circuit, so that a host that is down takes no others along.
+cost more than it saves, and each function finds out by itself within some calls. It is asked from an address's first
+failure on: before that it has nothing to count. Accounts whose providers give them hosts of their own share no circuit,
+so that a host that is down takes no others along.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from unified_crm.errors import CircuitOpen, ProviderError, ProviderTimeout, ProviderUnreachable, RemoteError
+from unified_crm.errors import ProviderError, ProviderTimeout, ProviderUnreachable, RemoteError
 from unified_crm.provider import Reply
 
 if TYPE_CHECKING:
@@ -47,30 +47,15 @@ class Circuits:
 
         Raises what `send` raises, and CircuitOpen in its place while the circuit is open; `always` sends even then.
         """
-        if name not in self._failing:
-            try:
-                return send()
-            except ProviderError as error:
-                if not down(error):
-                    raise
-                failure = error
-
-            def fail() -> Reply:
-                raise failure
-
-            self._failing.add(name)
-            return self._breaker.call(name, label, fail, always=always)
-        ended = False
+        if name in self._failing:
+            return self._breaker.call(name, label, send, always=always)
         try:
-            reply = self._breaker.call(name, label, send, always=always)
-            ended = not always  # which may have gone past an open circuit
+            return send()
         except ProviderError as error:
-            ended = not (always or down(error) or isinstance(error, CircuitOpen))
+            if down(error):
+                self._failing.add(name)
+                self._breaker.count(name, error)
             raise
-        finally:
-            if ended:
-                self._failing.discard(name)
-        return reply
 
     @cached_property
     def _breaker(self) -> Breaker:
