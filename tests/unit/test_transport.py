@@ -588,6 +588,25 @@ def test_a_credential_that_the_provider_echoes_is_redacted(echo: str) -> None:
     assert "[redacted]!" in shown
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("more", ["", "line\\nbreak", "\\u0041", "é😀"])
+def test_a_credential_is_redacted_in_other_encodings_too(encoding: str, more: str) -> None:
+    body = f'{{"name":"{more}","echo":"{SECRET}"}}'
+    with serving(answering(ok(body.encode(encoding)))) as server:
+        reply = _send(server, secrets=(SECRET,))
+    assert reply.json == {**json.loads(body), "echo": "[redacted]"}
+
+
+def test_a_credential_is_redacted_in_what_is_no_json_in_another_encoding() -> None:
+    with serving(answering(ok(f"<p>{SECRET}".encode("utf-16-le") + b"!"))) as server:
+        assert str(_send(server, secrets=(SECRET,)).content()).startswith("<p>[redacted]")
+
+
+def test_what_only_looks_like_another_encoding_goes_on_as_it_came() -> None:
+    with serving(answering(ok(b"<p>\xff\x00"))) as server:
+        assert _send(server, secrets=(SECRET,)).body == b"<p>\xff\x00"
+
+
 @pytest.mark.parametrize("secret", ['quote"quote', "back\\slash"])
 def test_a_credential_that_json_must_escape_is_redacted(secret: str) -> None:
     with serving(answering(ok(json.dumps({"m": secret}).encode()))) as server:

@@ -187,7 +187,12 @@ class Transport:
         return b"".join(chunks)
 
     def _redact(self, content: bytes) -> bytes:
-        """`content` without the account's secrets, also where JSON escapes hide them."""
+        """`content` without the account's secrets, also where JSON escapes or another encoding hide them.
+
+        What is in UTF-16 or UTF-32 becomes UTF-8.
+        """
+        if b"\0" in content and (encoding := json.detect_encoding(content)) != "utf-8":
+            content = content.decode(encoding, "replace").encode()
         if any(mark in content for mark in self._marks):
             for secret in self._redactions:
                 content = content.replace(secret, _REDACTED)
