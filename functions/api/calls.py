@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from time import monotonic
 from typing import Any
 
@@ -34,4 +35,8 @@ def _handle(event: Any, context: Context) -> dict[str, Any]:
     finally:
         method, path = (asked.method, asked.path) if asked else (None, None)
         telemetry.end(method=method, path=path, status=status, milliseconds=round((monotonic() - started) * 1000, 1))
+    if status >= 400 or telemetry.provider_failed():
+        # An error and its traceback hold each other, and with them each reply on their way, of up to many megabytes.
+        # By itself the collector counts objects, and not what they hold. What outlasts it once is not looked at again.
+        gc.collect(1)
     return answer.to_lambda()

@@ -164,6 +164,11 @@ def observe(exchange: Exchange) -> None:
         )
 
 
+def provider_failed() -> bool:
+    """Whether one of this call's calls to its provider failed, even if it was sent again and then answered."""
+    return _calls.errors > 0
+
+
 def end(**fields: Any) -> None:
     """The call's own line: `fields`, and its metrics, which CloudWatch finds in any line that has `_aws`.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import Any
 from uuid import uuid4
 
@@ -473,6 +476,43 @@ def test_where_secrets_manager_is_down_the_answer_says_when_to_try_again(
     _is_ours(answer, 503, "credentials_unavailable")
     assert answer.headers["retry-after"] == "1"
     assert world.simulators["close"].received == []  # type: ignore[attr-defined]
+
+
+# What stays of it
+
+
+@pytest.fixture
+def _no_collections() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fault"),
+    [
+        ("GET", "/unified/crm/stages/nowhere", None),
+        ("DELETE", f"{PATH}/nowhere", None),
+        ("GET", PATH, Fault("status", status=401)),
+        ("GET", PATH, Fault("cut")),  # and then answered
+        ("POST", PATH, Fault("cut")),
+        ("POST", PATH, Fault("status", status=422)),
+        ("POST", PATH, Fault("status", status=503)),
+    ],
+)
+@pytest.mark.usefixtures("_no_collections")
+def test_a_failure_is_not_kept(
+    place: Place, api: Api, method: str, path: str, fault: Fault | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error holds its traceback, that each frame, and one of these often the error again: with a reply of maybe
+    many megabytes, until garbage is looked for. Which it hardly ever is by itself: that is about numbers, not sizes."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's keep what is logged
+    if fault:
+        place.simulator.fault(fault)
+    api(an_event(PIPELINE, f"integrated_account_id={place.account}", method=method, path=path))
+    modules = [each.tb_frame.f_globals["__name__"] for each in gc.get_objects() if isinstance(each, TracebackType)]
+    assert not [name for name in modules if name.startswith(("api.", "unified_crm."))]
 
 
 # Events in other forms
