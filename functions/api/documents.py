@@ -12,7 +12,7 @@ from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs
 
 import aws_lambda_powertools
 
@@ -98,18 +98,17 @@ def docs(event: Event) -> Response:
 
     Raises NotFound where there is no such file.
     """
-    name = dict(parse_qsl(event.query)).get("file")
-    match name:
+    match names := parse_qs(event.query, keep_blank_values=True).get("file"):
         case None:
             page = _PAGE.format(style=_tag(_style()), script=_tag(_script()), start=_tag(_START))
             return _answer(event, "text/html; charset=utf-8", page, _SHORT, {"content-security-policy": _POLICY})
-        case "style":
+        case ["style"]:
             return _answer(event, "text/css; charset=utf-8", _style(), _LONG)
-        case "script":
+        case ["script"]:
             return _answer(event, "text/javascript; charset=utf-8", _script(), _LONG)
-        case "start":
+        case ["start"]:
             return _answer(event, "text/javascript; charset=utf-8", _START, _LONG)
-    raise NotFound(f"The page has no file {name}")
+    raise NotFound(f"The page has no file {','.join(names)}")
 
 
 def _answer(
@@ -128,7 +127,7 @@ def _answer(
         return Response(304, headers=headers)
     if "gzip" not in (event.headers.get("accept-encoding") or ""):
         return Response(200, media_type, text, headers)
-    body = b64encode(gzip.compress(text.encode())).decode()
+    body = b64encode(gzip.compress(text.encode(), mtime=0)).decode()
     return Response(200, media_type, body, {**headers, "content-encoding": "gzip"}, encoded=True)
 
 

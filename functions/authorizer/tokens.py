@@ -68,15 +68,14 @@ def _find(token: str) -> dict[str, Any] | None:
     item = {name: _value(value) for name, value in found.items()}
     if not item.get("tenant"):
         return None
-    expires_at = item.get("expires_at")
-    return None if expires_at is not None and expires_at <= time() else item
+    if item.get("expires_at") is not None and float(found["expires_at"]["N"]) <= time():
+        return None
+    return item
 
 
 def _value(attribute: dict[str, Any]) -> Any:
-    """An attribute as DynamoDB writes it: `{"S": "text"}`, `{"N": "5"}`, a set or a list of these."""
+    """An attribute as DynamoDB writes it: `{"S": "text"}`, `{"N": "5"}`, a set or a list of these. Numbers are text."""
     ((kind, value),) = attribute.items()
-    if kind == "N":
-        return float(value)
     if kind == "NULL":
         return None
     return [_value(each) for each in value] if kind == "L" else value

@@ -65,6 +65,12 @@ def test_there_are_as_many_and_the_known_ones_are_untouched(known: list[float | 
     assert all(0 < number < 1 for number in _filled(known, numbers))
 
 
+def test_numbers_that_only_equal_those_of_another_call_stay_themselves() -> None:
+    for known in ([20, None, 60], [20.0, None, 60.0], [False, None, True], [0, None, 1]):
+        shown = [repr(each) for each in spread(known, step=1, high=100)]
+        assert [shown[0], shown[2]] == [repr(known[0]), repr(known[2])]
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("count", range(1, 30))
 def test_without_known_ones_the_numbers_stand_evenly(count: int, step: float) -> None:

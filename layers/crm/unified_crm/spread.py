@@ -15,11 +15,17 @@ def spread(known: Sequence[float | None], *, step: float, low: float = 0.0, high
     >>> spread([0.4, None, None], step=0.1)
     [0.4, 0.6, 0.8]
     """
-    return list(_spread(tuple(known), step, low, high))
+    return list(_spread(tuple(known), tuple(map(type, known)), step, low, high))
 
 
 @lru_cache(256)  # most pipelines have a few stages and no numbers, and this would be a tenth of a create
-def _spread(known: tuple[float | None, ...], step: float, low: float, high: float) -> list[float]:
+def _spread(
+    known: tuple[float | None, ...],
+    _: tuple[type, ...],  # what is kept for 20 is not for 20.0, which equals it
+    step: float,
+    low: float,
+    high: float,
+) -> list[float]:
     filled: list[float] = []
     below, since = low, 0
     for index, value in enumerate(known):
