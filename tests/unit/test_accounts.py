@@ -15,7 +15,7 @@ import pytest
 
 from local.simulators.base import closed_port
 from local.world import PREFIX, REGION, World
-from tests.unit.servers import Exchange, serving
+from tests.unit.servers import Exchange, Server, serving
 from unified_crm import accounts, aws, providers
 from unified_crm.accounts import Account, base_url, load
 from unified_crm.credentials import Bearer, OAuth2
@@ -257,6 +257,49 @@ def test_where_secrets_manager_does_not_answer_the_call_can_be_sent_again_soon()
     assert (caught.value.status, caught.value.retryable, caught.value.headers) == (503, True, {"retry-after": "1"})
 
 
+def _as_aws(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    for name, value in {"ENDPOINT_URL": server.url, "DEFAULT_REGION": REGION, "ACCESS_KEY_ID": "x"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    accounts._secrets.cache_clear()
+
+
+UNREADABLE = {
+    "cut short": (100, b'{"Name":"x","SecretString":"{\\"provider\\":'),
+    "a page": (0, b"<html>log in</html>"),
+    "nothing": (0, b""),
+    "no secret": (0, b"{}"),
+    "null": (0, b"null"),
+    "a list": (0, b"[]"),
+    "not UTF-8": (0, b'{"SecretString":"\xff"}'),
+    "a secret that is null": (0, b'{"SecretString":null}'),
+    "a secret that is a number": (0, b'{"SecretString":5}'),
+    "a secret that is an object": (0, b'{"SecretString":{"a":1}}'),
+}
+
+
+@pytest.mark.parametrize(("missing", "body"), UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.usefixtures("no_aws")
+def test_where_secrets_manager_answers_what_is_no_secret_the_call_can_be_sent_again_soon(
+    missing: int, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where what stands before it is out of order. botocore passes a body on that broke off."""
+    account_id, whole = str(uuid4()), json.dumps({"SecretString": json.dumps(GOOD)}).encode()
+    bodies = iter([(missing, body), (0, whole)])
+
+    def talk(exchange: Exchange) -> bool:
+        less, content = next(bodies)
+        exchange.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(content) + less}\r\n\r\n".encode() + content)
+        return not less
+
+    with serving(talk) as server:
+        _as_aws(monkeypatch, server)
+        with pytest.raises(CredentialsUnavailable) as caught:
+            load(account_id, "acme")
+        assert (caught.value.status, caught.value.headers) == (503, {"retry-after": "1"})
+        assert load(account_id, "acme").id == account_id, "and it is not kept"
+
+
 @pytest.mark.parametrize(("how", "seconds"), [("throttled", 5), ("slow", 9)])
 @pytest.mark.usefixtures("no_aws")
 def test_where_secrets_manager_is_throttled_or_slow_the_call_can_be_sent_again_soon(
@@ -273,10 +316,7 @@ def test_where_secrets_manager_is_throttled_or_slow_the_call_can_be_sent_again_s
         return True
 
     with serving(talk) as server:
-        for name, value in {"ENDPOINT_URL": server.url, "DEFAULT_REGION": REGION, "ACCESS_KEY_ID": "x"}.items():
-            monkeypatch.setenv(f"AWS_{name}", value)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-        accounts._secrets.cache_clear()
+        _as_aws(monkeypatch, server)
         started = monotonic()
         with pytest.raises(CredentialsUnavailable) as caught:
             load(str(uuid4()), "acme")

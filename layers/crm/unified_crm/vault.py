@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from threading import Lock
 from time import monotonic
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from unified_crm import aws
+
+
+class UnreadableAnswerError(BotoCoreError):  # type: ignore[misc]  # botocore tells no types
+    """An answer came and holds no secret: it broke off, or is somebody else's. What it did hold is not told."""
+
+    fmt = "Secrets Manager's answer could not be read ({reason})"
 
 
 class Vault:
@@ -26,15 +35,27 @@ class Vault:
         """The text of a secret: as it was at most `seconds` ago, or with `past_cache` as it is now."""
         until, text = self.kept.get(name, (0.0, ""))
         if past_cache or monotonic() >= until:
-            reply = self._client.get_secret_value(SecretId=name)
-            text = reply["SecretString"] if "SecretString" in reply else reply["SecretBinary"]
+            reply = self._answer("get_secret_value", SecretId=name)
+            found = reply.get("SecretString", reply.get("SecretBinary"))
+            if not isinstance(found, str | bytes):
+                raise UnreadableAnswerError(reason="no secret")
+            text = found
             self._keep(name, text)
         return text
 
     def write(self, name: str, text: str, version: str) -> None:
         """Change a secret that there is. The same `version` again is the same change."""
-        self._client.put_secret_value(SecretId=name, SecretString=text, ClientRequestToken=version)
+        self._answer("put_secret_value", SecretId=name, SecretString=text, ClientRequestToken=version)
         self._keep(name, text)
+
+    def _answer(self, operation: str, **parameters: str) -> dict[str, Any]:
+        try:
+            reply: dict[str, Any] = getattr(self._client, operation)(**parameters)
+        except (ClientError, BotoCoreError):
+            raise
+        except Exception as error:  # noqa: BLE001 - botocore looks at no form, and fails at another as it happens to
+            raise UnreadableAnswerError(reason=type(error).__name__) from None
+        return reply
 
     def _keep(self, name: str, text: str | bytes) -> None:
         with self._lock:
