@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
@@ -13,56 +14,58 @@ from benchmarks.fake_provider import Fake
 from benchmarks.report import RATIO, Row
 
 PART = "Warm"
-CREATES, LISTS, FRESH = 2000, 240, 20
+CREATES, LISTS = 2000, 240
+FRESH = 10
+"""So often all contestants are new processes."""
 BLOCK = 20
 PIPELINES, STAGES = 100, 10
-Times = Mapping[str, list[list[float]]]
+Times = dict[str, list[list[float]]]
 """The microseconds of each contestant's calls, turn by turn."""
 HOW = f"""\
 **Warm.** Each contestant is a process of its own, so that none pays for another's memory; the built function is
 loaded with Lambda's Python, its two layers and its environment, and writes its log and metrics to a file, each line
 at once. The fake provider is another process, which answers prepared bytes over kept connections. Contestants take
 turns of {BLOCK} creates, after two turns that are not counted: {CREATES:,} creates of each in a run, {LISTS} lists
-in turns of {BLOCK // 5}, by {FRESH} processes one after the other: how fast a process reads long answers depends on
-where its memory happens to lie. The ratio of two medians is the median of its rounds': a machine that is twice as
-slow at times, as a shared one is, is so for both. Time is that of `handler(event, context)`, of `create` of the
-official clients with their models, and of `json.dumps`, urllib3's round trip and `json.loads` in what is called bare
-urllib3. The raw round trip sends the same bytes over a socket and looks at nothing. The secret is cached, as it is
-for a minute; calls are not sampled by X-Ray but for the row that says so.
+in turns of {BLOCK // 5}. All rows do a part of that, and then all again, {FRESH} times, each by new processes (lists by
+twice as many): how fast a process is depends on where its memory happens to lie, and a shared machine is slow for
+seconds. The ratio of two medians is the median of its rounds', in which both had the same machine. Time is that of
+`handler(event, context)`, of `create` of the official clients with their models, and of `json.dumps`, urllib3's round
+trip and `json.loads` in what is called bare urllib3. The raw round trip sends the same bytes over a socket and looks at
+nothing. The secret is cached, as it is for a minute; calls are not sampled by X-Ray but for the row that says so.
 """
 
 
 def measure(creates: int = CREATES, lists: int = LISTS) -> list[Row]:
     """One run. `creates` and `lists` are calls of each contestant."""
+    fresh = max(1, min(FRESH, creates // BLOCK))
     sampled = {"_X_AMZN_TRACE_ID": artefact.SAMPLED, "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000"}
-    with Fake(PIPELINES, STAGES) as fake, ExitStack() as stack:
+    hubspot: Times = defaultdict(list)
+    close: Times = defaultdict(list)
+    listed: Times = defaultdict(list)
+    with Fake(PIPELINES, STAGES) as fake:
 
-        def enter(*names: str, kind: str) -> dict[str, Contestant]:
-            entered = {}
-            for name in names:
-                variables = sampled if name == "sampled" else {}
-                who = "function" if name == "sampled" else name
-                entered[name] = stack.enter_context(Contestant(who, kind, fake.port, variables))
-            return entered
+        def race(times: Times, kind: str, names: tuple[str, ...], calls: int, block: int, stages: int) -> None:
+            with ExitStack() as stack:
+                entered = {}
+                for name in names:
+                    variables = sampled if name == "sampled" else {}
+                    who = "function" if name == "sampled" else name
+                    entered[name] = stack.enter_context(Contestant(who, kind, fake.port, variables))
+                for name, found in _race(entered, calls, block, stages).items():
+                    times[name] += found
 
-        created = len(work.STAGES)
-        hubspot = _race(
-            enter("function", "urllib3", "socket", "official", "sampled", kind="create-hubspot"),
-            creates,
-            BLOCK,
-            created,
-        )
-        asked = fake.count
-        close = _race(enter("function", "urllib3", "official", kind="create-close"), creates, BLOCK, created)
-        calls = 3 * (creates + 2 * min(BLOCK, creates))
-        if fake.count - asked != calls:
-            raise RuntimeError(f"{fake.count - asked} requests for {calls} creates at Close")
-        listed: dict[str, list[list[float]]] = {"function": [], "urllib3": []}
-        for _ in range(min(lists, FRESH)):
-            with Contestant("function", "list", fake.port) as ours, Contestant("urllib3", "list", fake.port) as bare:
-                pair = {"function": ours, "urllib3": bare}
-                for name, found in _race(pair, -(-lists // FRESH), BLOCK // 5, PIPELINES * STAGES).items():
-                    listed[name] += found
+        part, made = -(-creates // fresh), len(work.STAGES)
+        for _ in range(fresh):
+            names = ("function", "urllib3", "socket", "official", "sampled")
+            race(hubspot, "create-hubspot", names, part, BLOCK, made)
+            asked = fake.count
+            race(close, "create-close", ("function", "urllib3", "official"), part, BLOCK, made)
+            calls = 3 * (2 + -(-part // BLOCK)) * min(BLOCK, part)
+            if fake.count - asked != calls:
+                raise RuntimeError(f"{fake.count - asked} requests for {calls} creates at Close")
+            for _ in range(2):
+                each = -(-lists // (2 * fresh))
+                race(listed, "list", ("function", "urllib3"), each, BLOCK // 5, PIPELINES * STAGES)
     return _rows(hubspot, close, listed)
 
 
