@@ -349,7 +349,7 @@ def test_connection_is_kept_alive_and_answers_come_in_one_piece(door: Door) -> N
         assert connection.getresponse().read() == b"ok"
         times.append(time.monotonic() - began)
     assert connection.sock is first
-    assert median(times) < 0.035  # Nagle's algorithm would take 40 ms for each
+    assert median(times) < 0.03  # Nagle's algorithm would take 40 ms for each
     connection.close()
 
 

@@ -84,16 +84,13 @@ class Breaker:
 
         guard = breaker(name, self._store, on_circuit_open=refuse, config=self._config)
         found: Reply | ProviderError = guard(outcome)()
-        if not isinstance(found, ProviderError):
-            return found
-        try:
+        if isinstance(found, ProviderError):
             raise found
-        finally:
-            del found  # else it would hold itself, by its traceback, and its reply until a collection
+        return found
 
     def count(self, name: str, failure: ProviderError) -> None:
         """Count how a call ended that was sent without asking, even if others have opened the circuit meanwhile."""
-        traceback = failure.__traceback__
+        traceback = failure.__traceback__  # where it comes from, which is not here
         guard = breaker(name, self._store, on_circuit_open=_say_nothing, config=self._config)
         with suppress(ProviderError):
             guard(_fail)(failure)
