@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Sequence
 
-from benchmarks import cold, cost, lists, report, throughput, warm
+from benchmarks import cold, cost, lists, report, throughput, turns, warm
 from benchmarks.report import Row
+from benchmarks.turns import Turns
 
-Part = Callable[[], list[Row]]
+Part = Callable[[], Turns]
 WHOLE: dict[str, Part] = {
     "cold": cold.measure,
     "warm": warm.measure,
@@ -27,17 +27,21 @@ SMALL: dict[str, Part] = {
     "lists": lambda: lists.measure(sizes=((2, 3), (4, 6)), calls=1, calls_of_small=1),
     "http": lambda: throughput.measure(seconds=0.1),
 }
-HOW = (cold.HOW, warm.HOW, lists.HOW, throughput.HOW)
+HOW = (
+    """\
+**In turn.** The rows of a run take turns in some ten parts each: a shared machine is slow for seconds, or for a minute
+or two, and so hits some of every row, which a median leaves out, and never all of one.
+""",
+    cold.HOW,
+    warm.HOW,
+    lists.HOW,
+    throughput.HOW,
+)
 
 
 def run(parts: dict[str, Part]) -> list[Row]:
     """The rows of one run. What fails ends it."""
-    rows: list[Row] = []
-    for name, part in parts.items():
-        began = time.monotonic()
-        rows += part()
-        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    return rows
+    return turns.take(parts, lambda name, took: print(f"{name}: {took:.0f} s", file=sys.stderr, flush=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

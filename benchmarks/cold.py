@@ -22,6 +22,7 @@ from benchmarks.artefact import ROOT
 from benchmarks.emulator import Start
 from benchmarks.fake_provider import Fake
 from benchmarks.report import RATIO, Row
+from benchmarks.turns import Turns
 
 PART = "Cold start"
 ROUNDS = 10
@@ -67,7 +68,7 @@ class Kind:
         return found
 
 
-def measure(rounds: int = ROUNDS) -> list[Row]:
+def measure(rounds: int = ROUNDS) -> Turns:
     """One run."""
     with Fake() as fake, _daemon() as daemon, _copies() as (copy, more):
         kinds = _kinds(copy, more, daemon.port)
@@ -78,6 +79,7 @@ def measure(rounds: int = ROUNDS) -> list[Row]:
             compared = [name for each in range(TURNS) for name in (COMPARED if each % 2 else COMPARED[::-1])]
             for name in (*PAIR, *turn, *PAIR[::-1], *compared, *PAIR):
                 starts[name].append(kinds[name].start(fake.port))
+            yield
         if not daemon.received():
             raise RuntimeError("no trace came of the sampled calls")
     return _rows(starts)

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.arena import Contestant
 from benchmarks.fake_provider import Fake
 from benchmarks.report import RATIO, Row
+from benchmarks.turns import Turns
 
 PART = "Long lists"
 SIZES = ((100, 10), (300, 30), (1000, 100))
@@ -26,13 +27,14 @@ times as much for each stage as the smallest.
 
 def measure(
     sizes: tuple[tuple[int, int], ...] = SIZES, calls: int = CALLS, calls_of_small: int = CALLS_OF_SMALL
-) -> list[Row]:
+) -> Turns:
     """One run."""
     found: dict[tuple[str, int], tuple[float, float]] = {}
     for at, (pipelines, stages) in enumerate(sizes):
         with Fake(pipelines, stages) as fake:
             for who in ("function", "urllib3"):
                 found[who, at] = _costs(who, fake.port, calls if at else calls_of_small)
+        yield
     return _rows(sizes, found)
 
 

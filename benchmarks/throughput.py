@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from benchmarks import artefact, work
 from benchmarks.fake_provider import Fake
 from benchmarks.report import Row
+from benchmarks.turns import Turns
 from benchmarks.wire import Connection, request
 
 PART = "Through HTTP"
@@ -31,23 +32,24 @@ included. A list is of {PIPELINES} pipelines of {STAGES} stages. No call may fai
 """
 
 
-def measure(seconds: float = SECONDS) -> list[Row]:
+def measure(seconds: float = SECONDS) -> Turns:
     """One run."""
     rows: list[Row] = []
-    with _apart() as core, Fake(PIPELINES, STAGES) as fake:
-        for who, kind, title in (
-            ("function", "create-hubspot", "create, HubSpot, five stages"),
-            ("function", "list", f"list of {PIPELINES} of {STAGES}"),
-            ("constant", "create-hubspot", "the front door and a handler that does nothing"),
-        ):
-            for concurrency in CONCURRENCIES:
-                name = f"{title}, {concurrency} at once"
+    for who, kind, title in (
+        ("function", "create-hubspot", "create, HubSpot, five stages"),
+        ("function", "list", f"list of {PIPELINES} of {STAGES}"),
+        ("constant", "create-hubspot", "the front door and a handler that does nothing"),
+    ):
+        for concurrency in CONCURRENCIES:
+            name = f"{title}, {concurrency} at once"
+            with _apart() as core, Fake(PIPELINES, STAGES) as fake:
                 rate, took, memory = _load(who, kind, concurrency, fake.port, core, seconds)
-                rows += [
-                    Row(PART, name, rate, "requests/s"),
-                    Row(PART, f"{name}: p50", took * 1000, "ms"),
-                    Row(PART, f"{name}: peak memory", memory / 1e6, "MB"),
-                ]
+            rows += [
+                Row(PART, name, rate, "requests/s"),
+                Row(PART, f"{name}: p50", took * 1000, "ms"),
+                Row(PART, f"{name}: peak memory", memory / 1e6, "MB"),
+            ]
+            yield
     return rows
 
 

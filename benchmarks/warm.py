@@ -12,6 +12,7 @@ from benchmarks import artefact, work
 from benchmarks.arena import Contestant
 from benchmarks.fake_provider import Fake
 from benchmarks.report import RATIO, Row
+from benchmarks.turns import Turns
 
 PART = "Warm"
 CREATES, LISTS = 2000, 240
@@ -26,16 +27,16 @@ HOW = f"""\
 loaded with Lambda's Python, its two layers and its environment, and writes its log and metrics to a file, each line
 at once. The fake provider is another process, which answers prepared bytes over kept connections. Contestants take
 turns of {BLOCK} creates, after two turns that are not counted: {CREATES:,} creates of each in a run, {LISTS} lists
-in turns of {BLOCK // 5}. All rows do a part of that, and then all again, {FRESH} times, each by new processes (lists by
-twice as many): how fast a process is depends on where its memory happens to lie, and a shared machine is slow for
-seconds. The ratio of two medians is the median of its rounds', in which both had the same machine. Time is that of
-`handler(event, context)`, of `create` of the official clients with their models, and of `json.dumps`, urllib3's round
-trip and `json.loads` in what is called bare urllib3. The raw round trip sends the same bytes over a socket and looks at
-nothing. The secret is cached, as it is for a minute; calls are not sampled by X-Ray but for the row that says so.
+in turns of {BLOCK // 5}. These are done in {FRESH} parts, each by new processes (lists by twice as many): how fast a
+process is depends on where its memory happens to lie. The ratio of two medians is the median of its rounds', in which
+both had the same machine. Time is that of `handler(event, context)`, of `create` of the official clients with their
+models, and of `json.dumps`, urllib3's round trip and `json.loads` in what is called bare urllib3. The raw round trip
+sends the same bytes over a socket and looks at nothing. The secret is cached, as it is for a minute; calls are not
+sampled by X-Ray but for the row that says so.
 """
 
 
-def measure(creates: int = CREATES, lists: int = LISTS) -> list[Row]:
+def measure(creates: int = CREATES, lists: int = LISTS) -> Turns:
     """One run. `creates` and `lists` are calls of each contestant."""
     fresh = max(1, min(FRESH, creates // BLOCK))
     sampled = {"_X_AMZN_TRACE_ID": artefact.SAMPLED, "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000"}
@@ -66,6 +67,7 @@ def measure(creates: int = CREATES, lists: int = LISTS) -> list[Row]:
             for _ in range(2):
                 each = -(-lists // (2 * fresh))
                 race(listed, "list", ("function", "urllib3"), each, BLOCK // 5, PIPELINES * STAGES)
+            yield
     return _rows(hubspot, close, listed)
 
 
