@@ -90,12 +90,23 @@ class _TimedSocket:
         return io.BufferedReader(_TimedReader(self))
 
 
-class Whole(HTTPResponse):
-    """An answer that was read whole along with its head."""
+class Whole:
+    """An answer that was read whole along with its head, whose names are in lower case.
+
+    It has what urllib3's pool looks at in a response. Its own class is for a body that is still to be read, and takes
+    as long to make as the head takes to read.
+    """
+
+    version_string, length_remaining, retries = "HTTP/1.1", 0, None
+    _pool: HTTPConnectionPool
+    _connection: HTTPConnection
 
     def __init__(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
-        super().__init__(status=status, preload_content=False)
-        self.plain_headers, self.content = headers, content
+        self.status, self.headers, self.content = status, headers, content
+
+    def release_conn(self) -> None:
+        """Another request may have the connection, to which `urlopen` gave it."""
+        self._pool._put_conn(self._connection)
 
 
 _PLAIN_HEAD = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2})(?: [ -~]*)?\r\n((?:[A-Za-z0-9-]+:[\t -~]*\r\n)*)\r\n")
@@ -113,13 +124,13 @@ def _plain_head(start: bytes) -> tuple[int, dict[str, str], int, int] | None:
     found = _PLAIN_HEAD.match(start)
     if found is None:
         return None
-    status, headers = int(found[1]), dict[str, str]()
-    for line in found[2].decode("ascii").split("\r\n")[:-1]:
-        name, _, value = line.partition(":")
-        name = name.lower()
-        if name in headers and name in _FRAMING:
+    status = int(found[1])
+    lines = [line.partition(":") for line in found[2].decode("ascii").split("\r\n")[:-1]]
+    headers = {name.lower(): value.strip(" \t") for name, _, value in lines}
+    if len(headers) < len(lines):
+        names = [name.lower() for name, _, _ in lines]
+        if any(names.count(name) > 1 for name in _FRAMING):
             return None
-        headers[name] = value.strip(" \t")
     length = "0" if status == 204 else headers.get("content-length", "")
     if (
         not re.fullmatch("[0-9]{1,8}", length)
@@ -165,7 +176,7 @@ class _Connection(HTTPConnection):
         self._method = method
         self.send(head.encode("latin-1") + (body or b""))
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
+    def getresponse(self) -> Any:  # an HTTPResponse, or a Whole
         self.sock.settimeout(self.timeout)
         start = self.sock.recv(_FIRST_BYTES)
         plain = _plain_head(start)

@@ -144,7 +144,7 @@ class Transport:
         if left <= 0:
             raise ProviderTimeout(f"There was no time left to call {self._label}.", may_have_acted=False)
         try:
-            response = _POOLS.at(self._origin).urlopen(
+            response: Any = _POOLS.at(self._origin).urlopen(
                 method,
                 target or "/",
                 body=body,
@@ -155,7 +155,7 @@ class Transport:
                 preload_content=False,
                 timeout=Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left), total=left),
             )
-            content = self._read(response)  # type: ignore[arg-type]
+            content = self._read(response)
         except exceptions.HTTPError as error:
             raise self._explain(error) from error
         if response.status < 200:
@@ -165,11 +165,14 @@ class Transport:
                 f"{self._label} answered with a redirect ({response.status}), which is not followed.",
                 may_have_acted=False,
             )
-        plain = response.plain_headers if isinstance(response, Whole) else None
-        headers = plain or {name.lower(): value for name, value in response.headers.items()}
+        headers = (
+            response.headers
+            if isinstance(response, Whole)
+            else {name.lower(): value for name, value in response.headers.items()}
+        )
         return Reply(response.status, headers, content)
 
-    def _read(self, response: HTTPResponse) -> bytes:
+    def _read(self, response: HTTPResponse | Whole) -> bytes:
         if isinstance(response, Whole):
             response.release_conn()
             return response.content
