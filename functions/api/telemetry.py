@@ -67,6 +67,8 @@ class Formatter(LambdaPowertoolsFormatter):
 logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 _formatter = Formatter(service=SERVICE)
 logger = Logger(service=SERVICE, logger_formatter=_formatter)
+_answered = logging.LogRecord("", logging.INFO, "", 0, "Answered", None, None)
+"""Of each call's own line, whose moment it gets: to make one takes as long as to write it."""
 _begun = counter()
 _UNITS = {"ProviderLatency": "Milliseconds"}
 _VALUES = 100
@@ -181,26 +183,27 @@ def end(**fields: Any) -> None:
     if _calls.errors:
         values["ProviderErrors"] = [1.0] * min(_calls.errors, _VALUES)
     dimensions = {"service": SERVICE} | ({"provider": _calls.provider} if _calls.provider else {})
-    emf = _emf(values, dimensions)
+    now = time()
+    emf = _emf(values, dimensions, now)
     if logger.log_level <= logging.INFO:
         # Straight to the logger's own stream: each call has this line, and what finds out where a line comes from, and
         # who else wants it, takes as long as all that is told of it.
         told = {**fields, "provider_calls": len(took), "provider_milliseconds": round(sum(took), 1)}
-        record = logging.LogRecord("", logging.INFO, "", 0, "Answered", None, None)
+        _answered.created, _answered.msecs = now, now * 1000 % 1000
         stream = logger.registered_handler.stream  # type: ignore[attr-defined]
-        stream.write(_formatter.line(record, "end", {**told, **values, "_aws": emf}) + "\n")
+        stream.write(_formatter.line(_answered, "end", {**told, **values, "_aws": emf}) + "\n")
         stream.flush()
     else:
         print(json.dumps({"_aws": emf, **dimensions, **values}))  # noqa: T201 - standard output is where metrics go
 
 
-def _emf(values: Iterable[str], dimensions: Iterable[str]) -> dict[str, Any]:
+def _emf(values: Iterable[str], dimensions: Iterable[str], now: float) -> dict[str, Any]:
     """CloudWatch's embedded metric format:
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
     """
     metrics = [{"Name": name, "Unit": _UNITS.get(name, "Count")} for name in values]
     directive = {"Namespace": NAMESPACE, "Dimensions": [list(dimensions)], "Metrics": metrics}
-    return {"Timestamp": int(time() * 1000), "CloudWatchMetrics": [directive]}
+    return {"Timestamp": int(now * 1000), "CloudWatchMetrics": [directive]}
 
 
 def count(name: str) -> None:
