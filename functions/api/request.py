@@ -48,6 +48,11 @@ class Parameters(NamedTuple):
     prune_stages: bool = False
     pipeline_id: str | None = None
 
+    @property
+    def as_it_is(self) -> bool:
+        """Whether an answer shows all unified fields and the provider's own, and nothing else of either."""
+        return self.format == "unified" and not (self.ignore_remote_data or self.exclude_fields or self.explain)
+
 
 def caller(event: Event) -> Caller:
     """The caller, from the authorizer's context. Raises Unauthorized where the event did not pass the authorizer."""
@@ -87,15 +92,17 @@ def parameters(event: Event, resource: str) -> Parameters:
     )
 
 
-def listing(query: Query) -> ListOptions:
+def listing(parameters: Parameters) -> ListOptions:
     """What a list is asked for. Raises InvalidRequest naming the parameter that is wrong."""
+    query = parameters.query
     cursor = query.text("next_cursor")
     filters = tuple(
         Filter(name, operator, _time(value, f"{name}[{operator}]"))
         for name in ("created_at", "updated_at")
         for operator, value in query.fields(name, lists.OPERATORS).items()
     )
-    return ListOptions(_limit(query.text("limit")), Cursor.decode(cursor) if cursor else None, filters)
+    texts_only = parameters.as_it_is
+    return ListOptions(_limit(query.text("limit")), Cursor.decode(cursor) if cursor else None, filters, texts_only)
 
 
 def write(event: Event, model: type[BaseModel]) -> dict[str, Any]:

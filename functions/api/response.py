@@ -46,8 +46,7 @@ def deleted(result: Result, parameters: Parameters) -> Response:
 
 def many(result: ListResult, parameters: Parameters, resource: str) -> Response:
     """The list envelope, from the items' own JSON where they are shown as they are."""
-    as_they_are = parameters.format == "unified" and not (parameters.ignore_remote_data or parameters.exclude_fields)
-    if result.texts is not None and as_they_are:
+    if result.texts is not None and parameters.as_it_is:
         items = result.texts
     elif parameters.format == "raw":
         items = [as_json(record) for _, record in result.items]

@@ -60,7 +60,7 @@ def docs(call: Call) -> Response:
 def list_(call: Call, resource: str) -> Response:
     """A page of pipelines, or of stages."""
     parameters = request.parameters(call.event, resource)
-    options = request.listing(parameters.query)
+    options = request.listing(parameters)
     verbs = _verbs(call, parameters, parameters.entity)
     if resource == "pipelines":
         return response.many(verbs.list_pipelines(options), parameters, resource)

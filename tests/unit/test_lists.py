@@ -321,6 +321,13 @@ def test_only_what_may_be_shown_is_read_whole(cursor: str | None, read: str) -> 
     ]
 
 
+@bounded
+@given(_sized, _limits)
+def test_where_only_texts_are_wanted_the_page_is_the_same_without_its_items(items: list[Item], limit: int) -> None:
+    whole = page(items, ListOptions(limit))
+    assert page(items, ListOptions(limit, texts_only=True)) == whole._replace(items=[])
+
+
 # Pages cut by their size
 
 

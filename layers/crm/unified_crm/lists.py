@@ -97,15 +97,18 @@ def parse_time(text: str) -> datetime:
 
 
 class ListOptions(NamedTuple):
-    """What a caller wants of a list."""
+    """What a caller wants of a list. `texts_only`: its items as JSON only. What is kept as objects, too, is room that
+    each next item cannot have, and a twentieth of a long list's time."""
 
     limit: int = DEFAULT_LIMIT
     cursor: Cursor | None = None
     filters: tuple[Filter, ...] = ()
+    texts_only: bool = False
 
 
 class Page(NamedTuple):
-    """Items, each as JSON too with its record as `remote_data`, and the cursors of the pages around them."""
+    """Items, unless only their texts were wanted, each as JSON with its record as `remote_data`, and the cursors of the
+    pages around them."""
 
     items: list[Item]
     texts: list[str]
@@ -142,15 +145,16 @@ def page(
     kept = [item for item in items if all(each.lets_pass(item[0]) for each in options.filters)]
     ids = [item[0]["id"] for item in kept]
     start = options.cursor.start(ids) if options.cursor else 0
-    shown, texts = _fitting(kept[start : start + options.limit], whole, text_of)
-    end = start + len(shown)
-    before = start - len(_fitting(kept[max(0, start - options.limit) : start][::-1], whole, text_of)[0])
+    keep = None if options.texts_only else list[Item]()
+    texts = _fitting(kept[start : start + options.limit], whole, text_of, keep)
+    end = start + len(texts)
+    before = start - len(_fitting(kept[max(0, start - options.limit) : start][::-1], whole, text_of))
 
     def cursor(index: int) -> str:
         return Cursor(index, ids[index - 1] if index else None, ids[index], of).encode()
 
     return Page(
-        shown,
+        keep or [],
         texts,
         cursor(end) if end < len(kept) else None,
         cursor(before) if start > 0 else None,
@@ -180,10 +184,15 @@ def escaped_size(text: str) -> int:
 
 
 def _fitting(
-    items: Sequence[Item], whole: Callable[[Item], Item], text_of: Callable[[Any], str | None]
-) -> tuple[list[Item], list[str]]:
-    """As many of `items`, from the first, as one answer can hold, with their JSON: at least one, if there is one."""
-    found: list[Item] = []
+    items: Sequence[Item],
+    whole: Callable[[Item], Item],
+    text_of: Callable[[Any], str | None],
+    keep: list[Item] | None = None,
+) -> list[str]:
+    """The JSON of as many of `items`, from the first, as one answer can hold: at least one, if there is one.
+
+    What `whole` makes of these goes to `keep`.
+    """
     texts: list[str] = []
     most = size = counted = 0
     for item in items:
@@ -196,8 +205,9 @@ def _fitting(
         if most > MAX_PAGE_BYTES:
             size += sum(map(escaped_size, (*texts[counted:], text)))
             counted = len(texts) + 1
-            if size > MAX_PAGE_BYTES and found:
+            if size > MAX_PAGE_BYTES and texts:
                 break
-        found.append((unified, record))
         texts.append(text)
-    return found, texts
+        if keep is not None:
+            keep.append((unified, record))
+    return texts

@@ -41,7 +41,7 @@ class Result(NamedTuple):
 
 
 class ListResult(NamedTuple):
-    """A page of a list, each item as (unified, the provider's own).
+    """A page of a list, each item as (unified, the provider's own), unless only the texts were wanted.
 
     `texts` are the same as JSON, where that is known: the unified fields, and the provider's own as `remote_data`.
     """
@@ -312,6 +312,7 @@ class Verbs:
         self, run: Run, table: Table, items: list[Item], options: ListOptions, of: str, whole: Callable[[Item], Item]
     ) -> ListResult:
         text_of = run.reply.text_of if run.reply else None
+        options = options._replace(texts_only=options.texts_only and not self._options.explain)
         found = page(items, options, f"{of} {self._entity}", whole, text_of)
         if not self._options.explain:
             return ListResult(found.items, found.next_cursor, found.prev_cursor, found.texts)
@@ -463,6 +464,8 @@ def _uninvited(asked: list[Mapping[str, Any]], shown: list[Mapping[str, Any]]) -
 
     A stage that is there under another name than was asked for, by a caller's own `remote_data`, is not one of them.
     """
+    if [each.get("name") for each in asked] == [each.get("name") for each in shown]:
+        return []
     wanted = [str(each.get("name")).strip().casefold() for each in asked]
     left: list[str] = []
     for each in shown:
