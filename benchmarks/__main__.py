@@ -29,8 +29,8 @@ SMALL: dict[str, Part] = {
 }
 HOW = (
     """\
-**In turn.** The rows of a run take turns in some ten parts each: a shared machine is slow for seconds, or for a minute
-or two, and so hits some of every row, which a median leaves out, and never all of one.
+**In turn.** A run does a part of one benchmark, then of the next, until all are whole: a shared machine is slow for
+seconds, or for a minute or two, which then hits some of each row, as a median leaves it out, and never all of one.
 """,
     cold.HOW,
     warm.HOW,
