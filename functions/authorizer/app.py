@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 from contextlib import suppress
 
 gc.disable()
@@ -14,7 +15,8 @@ __all__ = ["handler"]
 
 
 def _renew() -> None:
-    """After SnapStart: no connection or credential comes out of a snapshot."""
+    """After SnapStart: no connection, credential or chance comes out of a snapshot."""
+    random.seed()  # the client's pauses before it tries again
     table.cache_clear()
     table()
 

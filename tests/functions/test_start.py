@@ -77,7 +77,7 @@ def after_restore():
     print(json.dumps({{"status": create(), **state()}}), flush=True)
 {_FORKS}"""
 AUTHORIZER = f"""
-import json, os, sys
+import json, os, random, sys
 from authorizer.app import handler
 from snapshot_restore_py import get_after_restore, get_before_snapshot
 
@@ -85,14 +85,18 @@ class Context:
     aws_request_id = "id"
 
 def ask():
-    print(json.dumps(handler({{"headers": {{"authorization": "Bearer a-token"}}}}, Context())), flush=True)
+    answer = handler({{"headers": {{"authorization": "Bearer a-token"}}}}, Context())
+    print(json.dumps({{**answer, "random": random.random()}}), flush=True)
 
+random.seed(1)
 ask()
 for hook, arguments, options in reversed(get_before_snapshot()):
     hook(*arguments, **options)
 print(json.dumps({{"traces": "aws_xray_sdk.core" in sys.modules}}), flush=True)
+frozen = random.getstate()
 
 def after_restore():
+    random.setstate(frozen)  # as above
     for hook, arguments, options in get_after_restore():
         hook(*arguments, **options)
     ask()
@@ -203,7 +207,7 @@ def test_a_renewed_token_is_told_by_the_call_that_needed_one() -> None:
     assert [line["TokenRefreshed"] for line in lines if "TokenRefreshed" in line] == [[1.0]]
 
 
-def test_the_authorizer_takes_no_connection_or_credential_out_of_a_snapshot() -> None:
+def test_the_authorizer_takes_no_connection_credential_or_chance_out_of_a_snapshot() -> None:
     item = {"Item": {"tenant": {"S": "demo"}}}
 
     def talk(exchange: Exchange) -> bool:
@@ -214,6 +218,8 @@ def test_the_authorizer_takes_no_connection_or_credential_out_of_a_snapshot() ->
         before, prepared, *restored = _ran(AUTHORIZER, dynamodb, TOKENS_TABLE="tokens")
         signers, connections = _signers(dynamodb), dynamodb.connections
     assert before["isAuthorized"]
+    # DynamoDB's client takes its pauses between tries from the same generator.
+    assert len({each.pop("random") for each in (before, *restored)}) == 1 + RESTORES
     assert restored == [before] * RESTORES
     assert prepared == {"traces": True}
     assert signers == ["BEFORE", *(f"RESTORED{number}" for number in range(RESTORES))]
