@@ -46,6 +46,7 @@ from benchmarks.prices import (
     reading_table,
     scale_table,
     size_table,
+    snapstart,
 )
 
 PAGE = ROOT / "docs" / "cost.md"
@@ -328,6 +329,7 @@ def blocks(timed: Mapping[int, Timed], sizes: Sizes, how: str) -> dict[str, str]
         "cases": case_table(timed, sizes),
         "month": month_table(template, providers, total),
         "logs": f"{log_table(sizes, traffic)}\n\nLambda's time and requests at {memory} MB: {money(ours)}.",
+        "snapshots": snapstart(memory),
         "scale": scale_table(timed),
         "readings": reading_table(statistics.fmean(timed[memory].missing) / 1000),
         "rate": rate_table(memory, timed[memory], sizes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 SIZES = (128, 256, 512, 1024)
 """Memory sizes, in MB."""
@@ -172,34 +172,31 @@ def authorizer_seconds(timed: Timed, traffic: Traffic) -> float:
     return (1 - traffic.cold) * billed(timed.authorizer) + traffic.cold * cold
 
 
+def key_dollars(sizes: Sizes) -> float:
+    """What DynamoDB costs for a million `Idempotency-Key`s: two writes, and room for the answers."""
+    kept = sizes.item * MILLION / GB * 2 / 30  # a day, and another until DynamoDB comes to delete it
+    stored = kept * (PRICES["table"].dollars + PRICES["recovery"].dollars)
+    return (1 + units(sizes.item)) * PRICES["writes"].dollars + stored
+
+
 def bill(memory: int, timed: Timed, sizes: Sizes, traffic: Traffic) -> dict[str, float]:
     """Dollars for a million creates, by what is paid for."""
     gigabytes = MILLION / GB
     checks = traffic.token_miss
     logged = sizes.logged(checks) * gigabytes
-    lines = {
+    return {
         "Lambda, time": duration(memory, create_seconds(timed, traffic)),
         "Lambda, requests": PRICES["requests"].dollars,
         "API Gateway": PRICES["api"].dollars * units(sizes.answer, 512 * 1024),
-        # The table's read is eventually consistent: half a unit.
-        "Authorizer": checks
-        * (
-            duration(memory, authorizer_seconds(timed, traffic))
-            + PRICES["requests"].dollars
-            + PRICES["reads"].dollars / 2
-        ),
+        "Authorizer": checks * (duration(memory, authorizer_seconds(timed, traffic)) + PRICES["requests"].dollars),
+        # A token's read is eventually consistent: half a unit.
+        "DynamoDB": checks * PRICES["reads"].dollars / 2 + (key_dollars(sizes) if traffic.keyed else 0),
         "Secrets Manager, calls": PRICES["secret_calls"].dollars * traffic.secret_miss,
         # Kept for 30 days, as the template has it, in a tenth of the room: repeated JSON compresses that well.
         "Logs": logged * (PRICES["logs"].dollars + PRICES["archive"].dollars / 10),
         "X-Ray": PRICES["traces"].dollars * traffic.traced,
         "Data out": (sizes.answer + sizes.asked) * gigabytes * PRICES["transfer"].dollars,
     }
-    if traffic.keyed:
-        kept = sizes.item * gigabytes * 2 / 30  # a day, and another until DynamoDB comes to delete it
-        lines["DynamoDB, Idempotency-Key"] = (1 + units(sizes.item)) * PRICES["writes"].dollars + kept * (
-            PRICES["table"].dollars + PRICES["recovery"].dollars
-        )
-    return lines
 
 
 def reads_per_call(rate: float, processes: float, accounts: float, seconds: float = 60, kept: float = 1000) -> float:
@@ -269,7 +266,9 @@ def case_table(timed: Mapping[int, Timed], sizes: Sizes) -> str:
         [name, *(money(sum(bill(memory, each, sizes, traffic).values())) for memory, each in timed.items())]
         for name, traffic in CASES.items()
     ]
-    return table(["Total, dollars for a million creates", *(f"{memory} MB" for memory in timed)], rows)
+    key = key_dollars(sizes)
+    text = f"With an `Idempotency-Key`, DynamoDB is ${money(key)} more; the rest is Lambda's time."
+    return f"{table(['Total, dollars for a million creates', *(f'{memory} MB' for memory in timed)], rows)}\n\n{text}"
 
 
 def log_table(sizes: Sizes, traffic: Traffic) -> str:
@@ -304,8 +303,26 @@ def dominating(memory: int, timed: Timed, sizes: Sizes) -> str:
     """A sentence: what is paid for at one memory size, the largest first."""
     lines = bill(memory, timed, sizes, Traffic())
     total = sum(lines.values())
-    parts = [f"{name} {part / total:.0%}" for name, part in sorted(lines.items(), key=lambda line: -line[1])]
+    parts = [f"{name} {_percent(part / total)}" for name, part in sorted(lines.items(), key=lambda line: -line[1])]
     return f"At {memory} MB, of ${money(total)}: {'; '.join(parts)}."
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else f"{share:.1%}"
+
+
+def snapstart(memory: int) -> str:
+    """Sentences: what SnapStart costs, which the template applies to both functions, each at the same size."""
+    gigabytes = memory / 1024
+    restored = gigabytes * PRICES["restore"].dollars * MILLION
+    kept = gigabytes * PRICES["snapshot"].dollars * MONTH_SECONDS
+    return (
+        f"SnapStart at {memory} MB, {gigabytes:g} GB: a million restores of one function at "
+        f"${PRICES['restore'].dollars:.10f} for each GB are ${money(restored)}. A cold call that meets a cold "
+        f"authorizer restores two: ${money(2 * restored)}. To keep a snapshot for a month of {MONTH_SECONDS:,} s at "
+        f"${PRICES['snapshot'].dollars:.10f} is ${money(kept)}, and ${money(2 * kept)} for each pair of published "
+        "versions."
+    )
 
 
 OWN_COUNTERS = 8
@@ -375,23 +392,57 @@ LOG_TIERS = ((10_000, 0.50), (20_000, 0.25), (20_000, 0.10), (math.inf, 0.05))
 """GB of Lambda's logs in a month, taken in; those of API Gateway are added, which are priced alike."""
 
 
-def rate_table(memory: int, timed: Timed, sizes: Sizes) -> str:
-    """A month of RATE without a pause, from a million accounts with a token for each thousand."""
-    traffic = Traffic(cold=0.0001, token_miss=1000 / 60 / RATE, secret_miss=1, traced=0.05)
+RATE_ACCOUNTS = MILLION
+SHARING = 1000
+"""Accounts that share a token."""
+RATE_TRAFFIC = Traffic(cold=0.0001, token_miss=RATE_ACCOUNTS / SHARING / 60 / RATE, secret_miss=1)
+"""Sandboxes are kept busy; each token is asked for once in 60 s; `reads_per_call` says why each call reads a secret."""
+
+
+def rate_bill(memory: int, timed: Timed, sizes: Sizes, traffic: Traffic) -> dict[str, float]:
+    """Dollars for a month of RATE without a pause, by what is paid for; the accounts' secrets included."""
     millions = RATE * MONTH_SECONDS / MILLION
     lines = {name: each * millions for name, each in bill(memory, timed, sizes, traffic).items()}
     lines["API Gateway"] = tiered(millions, API_TIERS)
-    gigabytes = sizes.logged(traffic.token_miss) * millions * MILLION / GB
+    gigabytes = rate_logs(sizes, traffic)
     lines["Logs"] = tiered(gigabytes, LOG_TIERS) + gigabytes * PRICES["archive"].dollars / 10
-    lines["Secrets Manager, a million secrets"] = MILLION * PRICES["secret"].dollars
-    keyed = bill(memory, timed, sizes, Traffic(keyed=True))["DynamoDB, Idempotency-Key"]
+    lines["Secrets Manager, a million secrets"] = RATE_ACCOUNTS * PRICES["secret"].dollars
+    return lines
+
+
+def rate_logs(sizes: Sizes, traffic: Traffic) -> float:
+    """GB of logs in a month of RATE."""
+    return sizes.logged(traffic.token_miss) * RATE * MONTH_SECONDS / GB
+
+
+def rate_table(memory: int, timed: Timed, sizes: Sizes) -> str:
+    """A month of RATE_TRAFFIC: what is assumed, what it costs, and what more other traffic does."""
+    apart, keyed = replace(RATE_TRAFFIC, token_miss=1), replace(RATE_TRAFFIC, keyed=True)
+    lines = rate_bill(memory, timed, sizes, RATE_TRAFFIC)
+    by_token, by_key = (
+        {name: each - lines[name] for name, each in rate_bill(memory, timed, sizes, traffic).items()}
+        for traffic in (apart, keyed)
+    )
+    kms = RATE * MONTH_SECONDS / MILLION * PRICES["kms"].dollars
     rows = [[name, f"{each:,.0f}"] for name, each in sorted(lines.items(), key=lambda line: -line[1])]
     rows.append(["**Total**", f"**{sum(lines.values()):,.0f}**"])
-    rows.append(["with an `Idempotency-Key` on every call, more", f"{keyed * millions:,.0f}"])
-    rows.append(["with a KMS key of your own, more", f"{millions * PRICES['kms'].dollars:,.0f}"])
+    rows.append(["with an `Idempotency-Key` on every call, more", f"{sum(by_key.values()):,.0f}"])
+    rows.append(["with a KMS key of your own, more", f"{kms:,.0f}"])
+    rows.append(["with a token for each account, more", f"{sum(by_token.values()):,.0f}"])
+    assumed = (
+        f"Assumed: {RATE_TRAFFIC.cold:.2%} of the calls find no warm sandbox; each call reads its account's secret; "
+        f"{SHARING:,} accounts share a token, so that {RATE_ACCOUNTS / SHARING:,.0f} tokens are asked for once in 60 s "
+        f"each and the authorizer runs for {RATE_TRAFFIC.token_miss:.2%} of the calls; X-Ray traces "
+        f"{RATE_TRAFFIC.traced:.0%}; no call has an `Idempotency-Key`."
+    )
     units_each = 1 + units(sizes.item)
+    longer = (billed(timed.keyed) - billed(timed.warm)) * 1000
     text = (
         f"An `Idempotency-Key` takes {units_each} write units of DynamoDB for such a create (a stored answer of "
-        f"{sizes.item:,} bytes), so {units_each * RATE:,} a second; logs are {gigabytes / 1000:,.0f} TB in a month."
+        f"{sizes.item:,} bytes), so {units_each * RATE:,} a second: ${by_key['DynamoDB']:,.0f}; and {longer:,.0f} ms "
+        f"of Lambda's time: ${by_key['Lambda, time']:,.0f}. A token for each account has the authorizer run for each "
+        f"call: ${by_token['Authorizer']:,.0f} for its time and requests, ${by_token['DynamoDB']:,.0f} for its reads, "
+        f"${by_token['Logs']:,.0f} for its logs. Logs are {rate_logs(sizes, RATE_TRAFFIC) / 1000:,.0f} TB in a month, "
+        f"and with such tokens {rate_logs(sizes, apart) / 1000:,.0f} TB."
     )
-    return f"{table([f'A month at {memory} MB', 'Dollars'], rows)}\n\n{text}"
+    return f"{assumed}\n\n{table([f'A month at {memory} MB', 'Dollars'], rows)}\n\n{text}"

@@ -38,6 +38,7 @@ def test_a_warm_create_with_everything_at_hand() -> None:
             "Lambda, requests": 0.20,
             "API Gateway": 1.00,
             "Authorizer": 0,
+            "DynamoDB": 0,
             "Secrets Manager, calls": 0,
             "Logs": 2.4 * 0.503,
             "X-Ray": 0,
@@ -60,13 +61,14 @@ def test_a_secret_that_is_read_costs_its_time_and_its_call() -> None:
 
 def test_a_token_that_is_looked_up_costs_an_invocation_half_a_read_and_its_logs() -> None:
     asked = prices.bill(512, TIMED, SIZED, Traffic(cold=0, token_miss=1, secret_miss=0, traced=0))
-    assert asked["Authorizer"] == pytest.approx(prices.duration(512, 0.005) + 0.20 + 0.0625)
+    assert asked["Authorizer"] == pytest.approx(prices.duration(512, 0.005) + 0.20)
+    assert asked["DynamoDB"] == pytest.approx(0.0625)
     assert asked["Logs"] == pytest.approx(3.4 * 0.503)
 
 
 def test_an_idempotency_key_costs_two_writes_by_size_and_its_storage() -> None:
     lines = prices.bill(512, TIMED, SIZED, Traffic(cold=0, token_miss=0, secret_miss=0, traced=0, keyed=True))
-    assert lines["DynamoDB, Idempotency-Key"] == pytest.approx((1 + 3) * 0.625 + 2.5 * 2 / 30 * 0.45)
+    assert lines["DynamoDB"] == pytest.approx((1 + 3) * 0.625 + 2.5 * 2 / 30 * 0.45)
     assert lines["Lambda, time"] == pytest.approx(prices.duration(512, 0.200))
 
 
@@ -96,6 +98,64 @@ def test_tiers_are_filled_one_after_the_other() -> None:
     assert prices.tiered(60_000, prices.LOG_TIERS) == pytest.approx(12_500)
     assert prices.tiered(300, prices.API_TIERS) == pytest.approx(300)
     assert prices.tiered(1300, prices.API_TIERS) == pytest.approx(1200)
+
+
+def _amounts(table: str) -> dict[str, float]:
+    """The rows of a table of two columns, by their names."""
+    rows = re.findall(r"^\| (.+?) \| \**([\d,.]+)\** \|$", table, re.MULTILINE)
+    return {name.strip("*"): float(amount.replace(",", "")) for name, amount in rows}
+
+
+MILLIONS = 25_920
+"""Calls of a month, in millions."""
+
+
+def test_the_total_of_a_month_is_the_sum_of_its_lines_and_of_nothing_that_is_more() -> None:
+    rows = _amounts(prices.rate_table(512, TIMED, SIZED))
+    parts = [amount for name, amount in rows.items() if name != "Total" and not name.endswith(", more")]
+    assert len(parts) == len(prices.bill(512, TIMED, SIZED, STILL)) + 1
+    assert sum(parts) == pytest.approx(rows["Total"], abs=len(parts) / 2 + 0.5)
+    assert rows["DynamoDB"] == pytest.approx(MILLIONS / 600 * 0.0625, abs=0.5)
+
+
+def test_a_key_on_every_call_of_a_month_costs_its_writes_and_the_functions_time() -> None:
+    made = prices.rate_table(512, TIMED, SIZED)
+    writes, time = 2.5 + 2.5 * 2 / 30 * 0.45, 0.9999 * prices.duration(512, 0.040)
+    assert _amounts(made)["with an `Idempotency-Key` on every call, more"] == pytest.approx(
+        MILLIONS * (writes + time), abs=0.5
+    )
+    assert f"40,000 a second: ${MILLIONS * writes:,.0f}; and 40 ms of Lambda's time: ${MILLIONS * time:,.0f}." in made
+
+
+def test_a_token_for_each_account_costs_the_authorizer_its_reads_and_its_logs_on_every_call() -> None:
+    made = prices.rate_table(512, TIMED, SIZED)
+    more = MILLIONS * (1 - 1 / 600)
+    ran = more * (prices.duration(512, 0.9999 * 0.005 + 0.0001 * 0.500) + 0.20)
+    logs = more * (0.05 + 0.003)  # a KB each, in the last tier
+    assert _amounts(made)["with a token for each account, more"] == pytest.approx(ran + more * 0.0625 + logs, abs=0.5)
+    assert f"${ran:,.0f} for its time and requests, ${more * 0.0625:,.0f} for its reads, ${logs:,.0f} for its" in made
+    assert made.endswith("Logs are 62 TB in a month, and with such tokens 88 TB.")
+
+
+def test_what_a_month_assumes_stands_above_its_table() -> None:
+    assumed = prices.rate_table(512, TIMED, SIZED).splitlines()[0]
+    traffic = prices.RATE_TRAFFIC
+    assert (traffic.cold, traffic.secret_miss, traffic.traced, traffic.keyed) == (0.0001, 1, 0.05, False)
+    assert traffic.token_miss == pytest.approx(1 / 600)
+    for told in ("0.01% of the calls", "each call reads", "1,000 accounts share", "0.17% of the calls", "traces 5%"):
+        assert told in assumed
+
+
+def test_snapshots_are_kept_and_restored_for_two_functions() -> None:
+    told = prices.snapstart(1024)
+    for dollars in (139.7998, 2 * 139.7998, 0.0000015046 * 2_592_000, 2 * 0.0000015046 * 2_592_000):
+        assert f"${dollars:.2f}" in told
+    both, *_ = cost.TEMPLATE.read_text().partition("\nResources:")
+    assert "\n    MemorySize: !Ref MemorySize\n    SnapStart: {ApplyOn: !Ref SnapStart}" in both
+
+
+def test_a_small_part_is_not_told_as_none() -> None:
+    assert prices.dominating(512, TIMED, SIZED).endswith("; DynamoDB 0.1%.")
 
 
 def test_every_memory_size_has_its_row_or_column() -> None:
