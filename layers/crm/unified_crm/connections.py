@@ -1,9 +1,9 @@
 """Connections to providers: urllib3's, with deadlines that hold, and a short way for what is plain.
 
 In a round trip to this machine, what urllib3 and http.client do for a request and its answer takes five times as long
-as the exchange itself. So a request is one write, and an answer that leaves nothing open (a plain head, a length, no
-encoding) is read without parsing it as an e-mail. Whatever is not plain is left to http.client; a test compares what
-comes of both.
+as the exchange itself. So a request is one write, and an answer that leaves nothing open (a plain head, a length or
+plain chunks, no encoding) is read without parsing it as an e-mail. Whatever is not plain is left to http.client; a test
+compares what comes of both.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from urllib3.util.ssl_ import create_urllib3_context
 MAX_REPLY_BYTES = 48 * 1024 * 1024
 """A thousand pipelines of a hundred stages are some 26 MB at HubSpot; a page of them is what goes on to the caller."""
 _FIRST_BYTES = 32 * 1024
+_MORE_BYTES = 256 * 1024
+_MOST_IN_CHUNKS = 4 * 1024 * 1024
+"""What is longer is read chunk by chunk by http.client, which holds it once less."""
 _ORIGINS = _CONNECTIONS = 20
 
 
@@ -115,11 +118,12 @@ _FOLD = re.compile(r"(?:(?<![ \t])[ \t]+)?\r?\n[ \t]+")
 _FRAMING = ("content-length", "transfer-encoding", "content-encoding", "connection")
 
 
-def _plain_head(start: bytes) -> tuple[int, dict[str, str], int, int] | None:
-    """Of an answer that begins with `start`: its status, its headers, where its body begins and how long that is.
+def _plain_head(start: bytes) -> tuple[int, dict[str, str], int, int | None] | None:
+    """Of an answer that begins with `start`: its status, its headers, where its body begins and how long that is, None
+    where it comes in chunks.
 
-    None where that leaves anything open: a head that is not all there, or not plain; a body without a length, or
-    packed; a connection that ends. http.client reads those.
+    None as a whole where that leaves anything open: a head that is not all there, or not plain; a body without a
+    length, or packed; a connection that ends. http.client reads those.
     """
     found = _PLAIN_HEAD.match(start)
     if found is None:
@@ -131,15 +135,17 @@ def _plain_head(start: bytes) -> tuple[int, dict[str, str], int, int] | None:
         names = [name.lower() for name, _, _ in lines]
         if any(names.count(name) > 1 for name in _FRAMING):
             return None
-    length = "0" if status == 204 else headers.get("content-length", "")
     if (
-        not re.fullmatch("[0-9]{1,8}", length)
-        or int(length) > MAX_REPLY_BYTES
-        or status == 304
-        or "transfer-encoding" in headers
+        status == 304
         or "content-encoding" in headers
         or headers.get("connection", "keep-alive").lower() != "keep-alive"
     ):
+        return None
+    if "transfer-encoding" in headers:
+        alone = status != 204 and "content-length" not in headers
+        return (status, headers, found.end(), None) if alone and headers["transfer-encoding"] == "chunked" else None
+    length = "0" if status == 204 else headers.get("content-length", "")
+    if not re.fullmatch("[0-9]{1,8}", length) or int(length) > MAX_REPLY_BYTES:
         return None
     return status, headers, found.end(), int(length)
 
@@ -184,6 +190,9 @@ class _Connection(HTTPConnection):
             self.sock.given_back = start
             return self._any_response()
         status, headers, begin, length = plain
+        if length is None:
+            found = self._chunks(start, begin)
+            return self._any_response() if found is None else Whole(status, headers, found)
         content = start[begin : begin + length]
         if len(start) > begin + length:  # what came beside the answer belongs to no request
             self.close()
@@ -194,6 +203,40 @@ class _Connection(HTTPConnection):
             if len(content) < length:
                 raise http.client.IncompleteRead(content, length - len(content))
         return Whole(status, headers, content)
+
+    def _chunks(self, start: bytes, at: int) -> bytes | None:
+        """The body in chunks that begins at `at`, read to its end.
+
+        None, and all that was received is given back, where it breaks off or is not plain: no number alone before a
+        chunk, something behind the last.
+        """
+        received, chunks = bytearray(start), list[bytearray]()
+        try:
+            while True:
+                while (end := received.find(b"\r\n", at, at + 10)) < 0 and len(received) < at + 10:
+                    self._receive(received)
+                number = received[at : max(at, end)]
+                begin, size = end + 2, int(number, 16) if number.isalnum() else -1
+                at = begin + size + 2
+                while size >= 0 and len(received) < at <= _MOST_IN_CHUNKS:
+                    self._receive(received)
+                if size < 0 or received[at - 2 : at] != b"\r\n":
+                    raise ValueError("not plain, or too much")
+                if size == 0:
+                    break
+                chunks.append(received[begin : begin + size])
+        except (EOFError, ValueError):
+            self.sock.given_back = bytes(received)
+            return None
+        if len(received) > at:  # what came beside the answer belongs to no request
+            self.close()
+        return b"".join(chunks)
+
+    def _receive(self, received: bytearray) -> None:
+        more = self.sock.recv(_MORE_BYTES)
+        if not more:
+            raise EOFError
+        received += more
 
     def _any_response(self) -> HTTPResponse:
         """As urllib3's own, but for the state that http.client keeps of a request."""

@@ -183,8 +183,10 @@ class Transport:
                 if size > MAX_REPLY_BYTES:
                     raise ProviderBadReply(f"{self._label}'s answer is larger than {MAX_REPLY_BYTES} bytes.")
                 chunks.append(chunk)
-        except BaseException:
+        except BaseException as error:
             response.close()
+            if isinstance(error, ValueError):  # urllib3's own, at a chunk of less than nothing
+                raise exceptions.InvalidChunkLength(response, b"") from error
             raise
         response.release_conn()
         return b"".join(chunks)
