@@ -22,15 +22,16 @@ WHOLE: dict[str, Part] = {
     "http": throughput.measure,
 }
 SMALL: dict[str, Part] = {
-    "cold": lambda: cold.measure(rounds=1),
+    "cold": lambda: cold.measure(rounds=1, turns=1),
     "warm": lambda: warm.measure(creates=2, lists=1),
-    "lists": lambda: lists.measure(sizes=((2, 3), (4, 6)), calls=1, calls_of_small=1),
+    "lists": lambda: lists.measure(sizes=((2, 3), (4, 6)), calls=1, calls_of_small=1, turns=1),
     "http": lambda: throughput.measure(seconds=0.1),
 }
 HOW = (
     """\
-**In turn.** A run does a part of one benchmark, then of the next, until all are whole: a shared machine is slow for
-seconds, or for a minute or two, which then hits some of each row, as a median leaves it out, and never all of one.
+**In turn.** A run does a part of one benchmark, then of the next, until all are whole: ten parts of *Cold start* and
+*Warm*, three of *Long lists*, and one for each row of *Through HTTP*. A shared machine is slow for seconds, or for a
+minute or two; a row in ten parts has that in some of them, which a median leaves out.
 """,
     cold.HOW,
     warm.HOW,

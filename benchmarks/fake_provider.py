@@ -23,13 +23,18 @@ from benchmarks.wire import Connection, request
 
 CREATE_HUBSPOT = "/crm/v3/pipelines/deals"
 CREATE_CLOSE = "/api/v1/pipeline/"
+CHUNK = 8192
+"""The bytes of a chunk, as servers commonly write them."""
 
 
 class Fake:
-    """Use it as a context manager. Its list has `pipelines` of `stages` each, and it takes `seconds` for an answer."""
+    """Use it as a context manager. Its list has `pipelines` of `stages` each, and it takes `seconds` for an answer.
 
-    def __init__(self, pipelines: int = 1, stages: int = 1, seconds: float = 0) -> None:
-        self._arguments = (str(pipelines), str(stages), str(seconds))
+    `chunked`: providers' answers come in chunks, and not with their length.
+    """
+
+    def __init__(self, pipelines: int = 1, stages: int = 1, seconds: float = 0, *, chunked: bool = False) -> None:
+        self._arguments = (str(pipelines), str(stages), str(seconds), *(["chunked"] if chunked else []))
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
@@ -63,15 +68,15 @@ class Fake:
 class _Answers:
     """By the beginning of a request's first line, the whole bytes of its answer."""
 
-    def __init__(self, pipelines: int, stages: int) -> None:
+    def __init__(self, pipelines: int, stages: int, *, chunked: bool) -> None:
         listed = {"results": [work.hubspot_pipeline(number, stages) for number in range(1, pipelines + 1)]}
         one = {"results": [work.hubspot_pipeline(1, 1)]}
         created = work.hubspot_pipeline(0, len(work.STAGES))
         self._prepared = {
-            f"POST {CREATE_HUBSPOT}".encode(): _answer(201, created),
-            f"GET {CREATE_HUBSPOT}".encode(): _answer(200, listed),
-            b"GET /crm/v3/pipelines/contacts": _answer(200, one),
-            f"POST {CREATE_CLOSE}".encode(): _answer(200, work.close_pipeline()),
+            f"POST {CREATE_HUBSPOT}".encode(): _answer(201, created, chunked=chunked),
+            f"GET {CREATE_HUBSPOT}".encode(): _answer(200, listed, chunked=chunked),
+            b"GET /crm/v3/pipelines/contacts": _answer(200, one, chunked=chunked),
+            f"POST {CREATE_CLOSE}".encode(): _answer(200, work.close_pipeline(), chunked=chunked),
         }
         self._any = json.dumps(work.SECRETS[work.HUBSPOT])
         self._secrets = {f"unified-crm/accounts/{id_}": json.dumps(secret) for id_, secret in work.SECRETS.items()}
@@ -106,13 +111,18 @@ class _Answers:
         return {}
 
 
-def _answer(status: int, content: Any) -> bytes:
+def _answer(status: int, content: Any, *, chunked: bool = False) -> bytes:
     body = json.dumps(content, separators=(",", ":")).encode()
+    framing = f"content-length: {len(body)}"
+    if chunked:
+        framing = "transfer-encoding: chunked"
+        parts = [body[at : at + CHUNK] for at in range(0, len(body), CHUNK)]
+        body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (*parts, b""))
     head = (
         f"HTTP/1.1 {status} OK\r\n"
         "date: Sat, 31 Jan 2026 12:00:00 GMT\r\n"
         "content-type: application/json;charset=utf-8\r\n"
-        f"content-length: {len(body)}\r\n"
+        f"{framing}\r\n"
         "x-hubspot-ratelimit-max: 190\r\n"
         "x-hubspot-ratelimit-remaining: 189\r\n"
         "x-hubspot-ratelimit-interval-milliseconds: 10000\r\n\r\n"
@@ -155,12 +165,12 @@ class _Protocol(asyncio.Protocol):
                 self._transport.write(answer)
 
 
-async def _serve(pipelines: int, stages: int, seconds: float) -> None:
-    answers = _Answers(pipelines, stages)
+async def _serve(pipelines: int, stages: int, seconds: float, *, chunked: bool) -> None:
+    answers = _Answers(pipelines, stages, chunked=chunked)
     server = await asyncio.get_running_loop().create_server(lambda: _Protocol(answers, seconds), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(_serve(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), chunked="chunked" in sys.argv))

@@ -1,5 +1,5 @@
-"""A handler that makes a client of Secrets Manager when it is loaded, and nothing else: the least that a function which
-reads secrets can cost."""
+"""A handler that makes a client of Secrets Manager when it is loaded, and nothing else: the usual way of a function
+that reads secrets."""
 
 from __future__ import annotations
 

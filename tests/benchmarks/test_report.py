@@ -70,3 +70,9 @@ def test_page_holds_figures_machine_and_notes() -> None:
     assert "As told." in page
     assert "- Machine: " in page
     assert report.NOTES.read_text(encoding="utf-8") in page
+
+
+def test_the_page_ends_with_what_is_written_by_hand() -> None:
+    written = report.NOTES.read_text(encoding="utf-8")
+    assert written in report.page([[row(1.0)]], "")
+    assert report.PAGE.read_text(encoding="utf-8").endswith(written)
