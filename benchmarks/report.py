@@ -62,7 +62,7 @@ def table(runs: Sequence[Sequence[Row]]) -> str:
         if {(each.part, each.title, each.goal) for each in rows} != {(first.part, first.title, first.goal)}:
             raise ValueError(f"the runs have other rows than each other: {first.title}")
         parts.append(first.part)
-        title = f"{first.title}, {first.unit}" if first.goal is None else first.title
+        title = f"{first.title}, {first.unit}" if first.goal is None and first.unit else first.title
         cells.append([title, first.wanted, *(_number(each.figure) for each in rows), mark(rows)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     header, *lines = (" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)

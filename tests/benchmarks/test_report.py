@@ -76,3 +76,7 @@ def test_the_page_ends_with_what_is_written_by_hand() -> None:
     written = report.NOTES.read_text(encoding="utf-8")
     assert written in report.page([[row(1.0)]], "")
     assert report.PAGE.read_text(encoding="utf-8").endswith(written)
+
+
+def test_what_has_no_unit_is_told_without_one() -> None:
+    assert "| stages |" in report.table([[Row("Long lists", "stages", 7, "")]])
