@@ -50,8 +50,8 @@ class Parameters(NamedTuple):
 
     @property
     def as_it_is(self) -> bool:
-        """Whether an answer shows all unified fields and the provider's own, and nothing else of either."""
-        return self.format == "unified" and not (self.ignore_remote_data or self.exclude_fields or self.explain)
+        """Whether an answer shows all unified fields and the provider's own as they are."""
+        return self.format == "unified" and not (self.ignore_remote_data or self.exclude_fields)
 
 
 def caller(event: Event) -> Caller:

@@ -7,8 +7,8 @@ A simulator is a subclass with a table of routes:
         demo_account_id = "…"
         demo_account = {"provider": "toy", "tenant": "demo", "credentials": {…}, "settings": {}}
 
-        def fresh(self):                       # the provider's state before anyone called
-            return {"pipelines": []}
+        def fresh(self):                       # the provider's state before anyone called,
+            return {"pipelines": []}           # and all else that is abstract
 
         @route("GET", "/pipelines/{pipeline_id}")
         def read(self, request, pipeline_id):
@@ -28,6 +28,7 @@ import struct
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -223,7 +224,7 @@ def closed_port() -> str:
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-class Simulator:
+class Simulator(ABC):
     """One provider on loopback. Settings are keywords: those of the class (`settings`) and the two below."""
 
     name: ClassVar[str]
@@ -245,7 +246,8 @@ class Simulator:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        found = {name: getattr(cls, name) for base in reversed(cls.__mro__) for name in vars(base)}
+        # None for what ABC sets only when the class is made.
+        found = {name: getattr(cls, name, None) for base in reversed(cls.__mro__) for name in vars(base)}
         cls._routes = tuple(
             (method, re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template))), name)
             for name, function in found.items()
@@ -402,36 +404,35 @@ class Simulator:
             if key not in public
         }
 
-    # What a provider fills in. These raise when they are called, and are not abstract: a toy in a test fills in only
-    # what it uses.
+    # What a provider fills in
 
+    @abstractmethod
     def fresh(self) -> dict[str, Any]:
         """The state at the start, JSON-able. Called whenever everything is forgotten."""
-        raise NotImplementedError
 
+    @abstractmethod
     def view(self, entity: str | None) -> list[dict[str, Any]]:
         """See `pipelines`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plant(self, name: str, stages: list[dict[str, Any]], entity: str | None, remote: dict[str, Any]) -> str:
         """See `seed`; returns the new pipeline's id."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fill(self, stage_id: str, records: int, pipeline_id: str, entity: str | None) -> None:
         """See `occupy`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def admit(self, request: Received) -> None:
         """Raise `Refused` for a request that gets no further: credential, content type, required headers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def no_route(self, request: Received, allowed: tuple[str, ...]) -> Reply:
         """No such path, or, where there are `allowed` methods, no such method on it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def too_many(self, retry_after: int | None) -> Reply:
         """The provider's 429."""
-        raise NotImplementedError
 
     def rate_headers(self, limit: int, remaining: int, reset: float) -> dict[str, str]:  # noqa: ARG002
         """Headers on every answer while there is a rate limit; `reset` in seconds from now."""

@@ -66,6 +66,9 @@ class PagedSimulator(Simulator):
     def view(self, entity: str | None) -> list[dict[str, Any]]:  # noqa: ARG002
         return [dict(each) for each in self.state["items"]]
 
+    def fill(self, stage_id: str, records: int, pipeline_id: str, entity: str | None) -> None:  # noqa: ARG002
+        raise LookupError("items have no stages")
+
     @route("GET", "/v1/items")
     def items(self, request: Received) -> Answer:
         query = dict(request.query)

@@ -76,6 +76,9 @@ class ToySimulator(Simulator):
         self.state["things"].append({**self._thing({"name": name}), **remote})
         return str(self.state["things"][-1]["id"])
 
+    def fill(self, stage_id: str, records: int, pipeline_id: str, entity: str | None) -> None:  # noqa: ARG002
+        raise LookupError("things have no stages")
+
     @property
     def names(self) -> list[str]:
         return [each["name"] for each in self.snapshot()["things"]]
